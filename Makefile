@@ -1,0 +1,25 @@
+# make repro: from a fresh machine (Python 3.11, git, make) to reports/index.html.   make test: the tests.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: install repro test lint
+
+install: .venv/installed
+
+.venv/installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed; give its path: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --requirement requirements.txt
+	touch $@
+
+repro: install
+	python -m stages.params
+	dvc repro
+	python -m stages.summary
+
+test: install
+	python -m pytest
+
+lint: install
+	ruff check .
+	ruff format --check .

@@ -1,0 +1,69 @@
+"""Params: what is refused, and in which words."""
+
+import pytest
+from ruamel.yaml import YAML
+
+from gpt2.config import OPENAI_SHAPES, Params, openai_config, parse
+from gpt2.errors import InputError
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def raw() -> dict:
+    return YAML(typ="safe").load(ROOT / "params.yaml")
+
+
+def test_shipped_params_are_valid_and_frozen(raw):
+    params = parse(Params, raw, "params.yaml")
+    with pytest.raises(ValueError):
+        params.train.lr = 1.0
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("model", "n_head", 5, ["model.n_head = 5", "divide n_embd"]),
+        ("model", "n_heads", 4, ["model.n_heads = 4", "unknown key", "n_head, "]),
+        ("model", "dropout", 1.0, ["model.dropout = 1.0", "less than 1"]),
+        ("train", "lr", "fast", ["train.lr = 'fast'", "number"]),
+        ("train", "lr", 0.0, ["train.lr = 0.0", "greater than 0"]),
+        ("train", "steps", 1.5, ["train.steps = 1.5", "integer"]),
+        ("train", "steps", True, ["train.steps = True", "integer"]),
+        ("train", "micro_batch_size", 7, ["train.micro_batch_size = 7", "divide batch_size"]),
+        ("train", "min_lr", 1.0, ["train.min_lr = 1.0", "at most lr"]),
+        ("train", "precision", "half", ["train.precision = 'half'", "float32", "bfloat16"]),
+        ("docstrings", "packages", [], ["docstrings.packages = []", "at least 1"]),
+        ("instruction", "lora", None, ["instruction.lora = None"]),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(raw, section, key, value, words):
+    raw[section][key] = value
+    with pytest.raises(InputError) as error:
+        parse(Params, raw, "params.yaml")
+    message = str(error.value)
+    assert "\n" not in message and message.startswith("params.yaml: ")
+    for word in words:
+        assert word in message
+
+
+def test_a_missing_key_is_named(raw):
+    del raw["train"]["lr"]
+    with pytest.raises(InputError, match=r"train\.lr is missing"):
+        parse(Params, raw, "params.yaml")
+
+
+def test_further_mistakes_are_counted(raw):
+    raw["train"]["lr"], raw["model"]["n_layer"] = "fast", 0
+    with pytest.raises(InputError, match=r"and 1 more"):
+        parse(Params, raw, "params.yaml")
+
+
+def test_a_file_that_is_no_mapping_is_refused():
+    with pytest.raises(InputError, match="params.yaml: the file"):
+        parse(Params, None, "params.yaml")
+
+
+@pytest.mark.parametrize("name", OPENAI_SHAPES)
+def test_openai_shapes_have_heads_of_64(name):
+    config = openai_config(name)
+    assert config.n_embd // config.n_head == 64

@@ -1,0 +1,46 @@
+"""Files: whole or not at all, and errors that name the line."""
+
+import pytest
+
+from gpt2.errors import InputError
+from gpt2.files import read_json, read_jsonl, replacing, sha256, write_csv, write_json, write_jsonl
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "state.json"
+    write_json(path, {"step": 1})
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("half a fi")
+        raise KeyboardInterrupt
+    assert read_json(path) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_lines_survive_hostile_text(tmp_path):
+    rows = [{"text": "a\u2028b\n\r\x00\u202e</script>😀", "n": 1}, {"text": ""}]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert read_jsonl(tmp_path / "rows.jsonl") == rows
+
+
+@pytest.mark.parametrize(
+    ("line", "words"), [("{", "line 2: not valid JSON"), ("[1]", "line 2: expected a JSON object")]
+)
+def test_a_bad_line_is_named(tmp_path, line, words):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"a": 1}}\n{line}\n')
+    with pytest.raises(InputError, match=words):
+        read_jsonl(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere.json: no such file"):
+        read_json(tmp_path / "nowhere.json")
+
+
+def test_csv_bytes_are_stable_and_floats_short(tmp_path):
+    path = tmp_path / "curve.csv"
+    write_csv(path, [{"step": 0, "loss": 8.31776611}, {"step": 1, "loss": 1e-7}])
+    assert path.read_bytes() == b"step,loss\n0,8.31777\n1,1e-07\n"
+    first = sha256(path)
+    write_csv(path, [{"step": 0, "loss": 8.31776611}, {"step": 1, "loss": 1e-7}])
+    assert sha256(path) == first

@@ -1,0 +1,213 @@
+"""GPT-2, top to bottom: attention, MLP, block, model (Radford et al. 2019; layer order of OpenAI's release).
+
+Parameters carry the names of the released checkpoint: wte wpe h.N.ln_1 h.N.attn.c_attn h.N.attn.c_proj h.N.ln_2
+h.N.mlp.c_fc h.N.mlp.c_proj ln_f.
+
+Shapes: B batch, T time (tokens), S time already in the cache plus T, C channels (n_embd), H heads, D head size (C / H),
+V vocabulary.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gpt2.config import GPTConfig
+
+IGNORE = -100  # a target that is not scored
+
+
+class LayerCache:
+    """Keys and values of one layer for the positions seen so far, in preallocated (B, H, length, D) buffers."""
+
+    def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device | str):
+        self.k = torch.empty(shape, dtype=dtype, device=device)
+        self.v = torch.empty(shape, dtype=dtype, device=device)
+        self.length = 0
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds keys and values (B, H, T, D); returns views of all so far, (B, H, S, D)."""
+        end = self.length + k.size(2)
+        assert end <= self.k.size(2), f"cache of {self.k.size(2)} positions cannot take {end}"
+        self.k[:, :, self.length : end] = k
+        self.v[:, :, self.length : end] = v
+        self.length = end
+        return self.k[:, :, :end], self.v[:, :, :end]
+
+
+class KVCache:
+    """What attention needs of earlier positions, so that each new token costs one position of work."""
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        batch_size: int,
+        length: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ):
+        shape = (batch_size, config.n_head, length, config.n_embd // config.n_head)
+        self.layers = [LayerCache(shape, dtype, device) for _ in range(config.n_layer)]
+
+    @property
+    def length(self) -> int:
+        """Positions filled."""
+        return self.layers[0].length
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention in which no position sees a later one (Vaswani et al. 2017, §3.2)."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.n_head = config.n_head
+        self.dropout = config.dropout
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key and value in one product
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.resid_dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, cache: LayerCache | None, mask: Tensor | None, record: list[Tensor] | None = None
+    ) -> Tensor:
+        """Maps (B, T, C) to (B, T, C).
+
+        `mask` is boolean, broadcastable to (B, H, T, S), true where a position may look; None means causal with an
+        empty cache. With `record`, the attention weights (B, H, T, S) are computed explicitly and appended to it.
+        """
+        B, T, C = x.shape
+        q, k, v = (
+            part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)  # (B, H, T, D)
+            for part in self.c_attn(x).split(C, dim=2)
+        )
+        if cache is not None:
+            k, v = cache.append(k, v)  # (B, H, S, D)
+        if record is None:
+            dropout = self.dropout if self.training else 0.0
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None)
+        else:
+            record.append(self._weights(q, k, mask))
+            y = record[-1] @ v  # (B, H, T, D)
+        y = y.transpose(1, 2).reshape(B, T, C)
+        return self.resid_dropout(self.c_proj(y))
+
+    @staticmethod
+    def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        """softmax(q k' / sqrt(D)) over the positions allowed: (B, H, T, S)."""
+        if mask is None:
+            mask = causal_mask(q.size(2), k.size(2), q.device)
+        scores = q @ k.transpose(2, 3) / math.sqrt(q.size(3))  # (B, H, T, S)
+        return scores.masked_fill(~mask, -math.inf).softmax(dim=3)
+
+
+class MLP(nn.Module):
+    """Two layers, four times as wide inside, with the tanh form of GELU (Hendrycks and Gimpel 2016)."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.resid_dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, T, C) to (B, T, C), each position by itself."""
+        return self.resid_dropout(self.c_proj(F.gelu(self.c_fc(x), approximate="tanh")))
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each normalized before and added to the residual stream after (GPT-2 §2.3)."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.attn = CausalSelfAttention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd)
+        self.mlp = MLP(config)
+
+    def forward(
+        self, x: Tensor, cache: LayerCache | None, mask: Tensor | None, record: list[Tensor] | None = None
+    ) -> Tensor:
+        """Maps (B, T, C) to (B, T, C); the arguments are those of attention."""
+        x = x + self.attn(self.ln_1(x), cache, mask, record)
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    """The language model. The output projection is the token embedding, transposed (tied weights)."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.drop = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd)
+        self._initialize()
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        """GPT-2's initialization: normal 0.02 (positions 0.01), zero biases, and each of the 2 * n_layer projections
+        that write to the residual stream scaled by 1 / sqrt(2 * n_layer) (GPT-2 §2.3 and OpenAI's code)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        for block in self.h:
+            for projection in (block.attn.c_proj, block.mlp.c_proj):
+                projection.weight /= math.sqrt(2 * self.config.n_layer)
+        nn.init.normal_(self.wte.weight, std=0.02)
+        nn.init.normal_(self.wpe.weight, std=0.01)
+
+    def forward(self, idx: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Maps token ids (B, T) to logits (B, T, V), or, with targets (B, T), to the summed cross-entropy in nats.
+
+        Positions whose target is IGNORE are left out of the sum. The sum, not the mean, lets a batch be split in any
+        way and still add up to the same number.
+        """
+        logits = self.logits(self.hidden(idx))
+        return logits if targets is None else summed_cross_entropy(logits, targets)
+
+    def hidden(
+        self,
+        idx: Tensor,
+        cache: KVCache | None = None,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        record: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Maps token ids (B, T) to the residual stream after the last layer norm, (B, T, C).
+
+        The tokens continue those in `cache`. `positions` (T,) or (B, T) and the boolean `mask`, broadcastable to
+        (B, H, T, S), replace consecutive positions and causal attention. `record` collects attention weights.
+        """
+        T, past = idx.size(1), cache.length if cache else 0
+        assert past + T <= self.config.block_size or positions is not None, "more tokens than block_size"
+        if positions is None:
+            positions = torch.arange(past, past + T, device=idx.device)
+        if mask is None and past:
+            mask = causal_mask(T, past + T, idx.device)
+        x = self.drop(self.wte(idx) + self.wpe(positions))  # (B, T, C)
+        for i, block in enumerate(self.h):
+            x = block(x, cache.layers[i] if cache else None, mask, record)
+        return self.ln_f(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Maps (..., C) to unnormalized log-probabilities (..., V)."""
+        return F.linear(hidden, self.wte.weight)
+
+    def attentions(self, idx: Tensor) -> list[Tensor]:
+        """The attention weights of every layer for token ids (B, T): n_layer tensors (B, H, T, T); rows sum to 1."""
+        record: list[Tensor] = []
+        self.hidden(idx, record=record)
+        return record
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy in nats, summed over targets other than IGNORE: logits (..., K), targets (...), in float32."""
+    return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+
+
+def causal_mask(T: int, S: int, device: torch.device | str) -> Tensor:
+    """(T, S), true where one of the last T of S positions may look: at itself and before."""
+    return torch.ones(T, S, dtype=torch.bool, device=device).tril(diagonal=S - T)

@@ -1,0 +1,204 @@
+"""GPT-2's tokenizer: byte-level BPE with a vocabulary trained here or OpenAI's own, run by tiktoken.
+
+Ids are 256 bytes in GPT-2's order, then one token a merge, then <|endoftext|>.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import regex
+import tiktoken
+
+from gpt2.bpe import BYTE_CHARACTERS, BYTES, SPLIT_PATTERN, Merge, split_token
+from gpt2.errors import InputError
+from gpt2.files import read_json, write_json, write_text
+
+EOT = "<|endoftext|>"
+CHARACTER_BYTES = {character: byte for byte, character in BYTE_CHARACTERS.items()}
+# tiktoken's engine gives up on white space of over a million characters in one piece. From this length on a run is cut
+# before its last character, where the pattern cuts as well.
+LONG_RUN = 500_000
+LONG_WHITE_SPACE = regex.compile(rf"(?<!\s)\s{{{LONG_RUN},}}+(?=\S)")
+
+
+class Tokenizer:
+    """Text to ids and back."""
+
+    def __init__(self, merges: Iterable[Merge]):
+        """Merges in the order of their rank, each of two tokens that are bytes or made by an earlier merge."""
+        self.merges = list(merges)
+        tokens = BYTES + [left + right for left, right in self.merges]
+        self.eot = len(tokens)
+        self.vocab_size = len(tokens) + 1
+        self._encoding = tiktoken.Encoding(
+            "gpt2",
+            pat_str=SPLIT_PATTERN,
+            mergeable_ranks={token: rank for rank, token in enumerate(tokens)},
+            special_tokens={EOT: self.eot},
+            explicit_n_vocab=self.vocab_size,
+        )
+
+    @classmethod
+    def gpt2(cls) -> "Tokenizer":
+        """OpenAI's vocabulary of 50,257 tokens, which tiktoken downloads, or reads from TIKTOKEN_CACHE_DIR.
+
+        Raises InputError if it cannot be had.
+        """
+        try:
+            ranks = tiktoken.get_encoding("gpt2")._mergeable_ranks
+        except (OSError, ValueError) as error:  # no network, no such folder; contents that do not have the known digest
+            raise InputError(
+                f"tokenizer.source = 'gpt2': tiktoken could not fetch the vocabulary ({_first_line(error)}); "
+                "set TIKTOKEN_CACHE_DIR to a folder that holds it"
+            ) from None
+        tokens = sorted(ranks, key=ranks.__getitem__)
+        return cls(tuple(split_token(token, ranks)) for token in tokens[len(BYTES) :])
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text. What spells <|endoftext|> is ordinary text; lone surrogates are read as U+FFFD."""
+        if len(text) < LONG_RUN:
+            return self._encoding.encode_ordinary(text)
+        cuts = [0, *(run.end() - 1 for run in LONG_WHITE_SPACE.finditer(text)), len(text)]
+        return [id for start, end in pairwise(cuts) for id in self._encoding.encode_ordinary(text[start:end])]
+
+    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
+        """The ids of several texts, each after an <|endoftext|>, in one uint16 array. Other threads run meanwhile."""
+        if any(EOT in text or len(text) >= LONG_RUN for text in texts):
+            return np.array([id for text in texts for id in (self.eot, *self.encode(text))], dtype=np.uint16)
+        joined = "".join(EOT + text for text in texts)  # one call for all: most of the time of short texts is calls
+        return self._encoding.encode_to_numpy(joined, allowed_special={EOT}).astype(np.uint16)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; bytes that are not UTF-8 become U+FFFD."""
+        return self._encoding.decode(ids, errors="replace")
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """The bytes of ids."""
+        return self._encoding.decode_bytes(ids)
+
+    def token_bytes(self, id: int) -> bytes:
+        """What one token spells."""
+        return self._encoding.decode_single_token_bytes(id)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of all tokens in the order of their ids, each after its length in four bytes."""
+        tokens = map(self.token_bytes, range(self.vocab_size))
+        return hashlib.sha256(b"".join(len(token).to_bytes(4) + token for token in tokens)).hexdigest()
+
+    def save(self, directory: Path, model_max_length: int | None = None) -> None:
+        """Writes vocab.json, merges.txt, tokenizer.json and tokenizer_config.json, which transformers loads.
+
+        `model_max_length`, in tokens, is where transformers truncates text for the model that lies beside.
+        """
+        vocab = {_spell(self.token_bytes(id)): id for id in range(self.vocab_size)}
+        merges = [f"{_spell(left)} {_spell(right)}" for left, right in self.merges]
+        write_json(directory / "vocab.json", vocab)
+        write_text(directory / "merges.txt", "\n".join(["#version: 0.2", *merges, ""]))
+        write_json(directory / "tokenizer.json", _fast_tokenizer(vocab, merges))
+        write_json(directory / "tokenizer_config.json", _tokenizer_config(model_max_length))
+
+    @classmethod
+    def load(cls, directory: Path) -> "Tokenizer":
+        """Reads vocab.json and merges.txt.
+
+        Raises InputError naming the file, and the line of merges.txt, if they are missing, malformed or disagree.
+        """
+        merges = _read_merges(directory / "merges.txt")
+        expected = [*BYTES, *(left + right for left, right in merges), EOT.encode()]
+        _check_vocab(directory / "vocab.json", {_spell(token): id for id, token in enumerate(expected)})
+        return cls(merges)
+
+
+def _spell(token: bytes) -> str:
+    return "".join(BYTE_CHARACTERS[byte] for byte in token)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _read_merges(path: Path) -> list[Merge]:
+    """The merges of a merges.txt. Raises InputError naming the line that does not fit those above it."""
+    try:
+        version, *lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8: {error}") from None
+    if not version.startswith("#version"):
+        raise InputError(f"{path}, line 1: expected '#version: 0.2', found {version[:40]!r}")
+    ranks = {token: rank for rank, token in enumerate(BYTES)}
+    merges: list[Merge] = []
+    for number, line in enumerate(lines, start=2):
+        where = f"{path}, line {number}"
+        try:
+            left, right = (bytes(CHARACTER_BYTES[character] for character in part) for part in line.split(" "))
+        except (KeyError, ValueError):
+            raise InputError(f"{where}: expected two tokens in GPT-2's byte characters, found {line[:80]!r}") from None
+        for part in (left, right):
+            if part not in ranks:
+                raise InputError(f"{where}: {_spell(part)!r} is neither a byte nor made by a line above")
+        token = left + right
+        if token in ranks:
+            raise InputError(f"{where}: {_spell(token)!r} is made by a line above already")
+        ranks[token] = len(ranks)
+        if split_token(token, ranks) != [left, right]:
+            raise InputError(f"{where}: {line!r} can never apply, because the lines above merge these bytes otherwise")
+        merges.append((left, right))
+    return merges
+
+
+def _check_vocab(path: Path, expected: dict[str, int]) -> None:
+    """Raises InputError unless a vocab.json holds what its merges make."""
+    vocab = read_json(path)
+    if not isinstance(vocab, dict):
+        raise InputError(f"{path}: expected an object of tokens and ids, found {type(vocab).__name__}")
+    for token, id in expected.items():
+        if vocab.get(token) != id:
+            found = f"the file gives it {vocab[token]!r}" if token in vocab else "it is missing"
+            raise InputError(f"{path}: {token!r} must have id {id} to fit merges.txt, but {found}")
+    for token in vocab.keys() - expected.keys():
+        raise InputError(f"{path}: {token!r} = {vocab[token]!r} is made by no line of merges.txt")
+
+
+def _fast_tokenizer(vocab: dict[str, int], merges: list[str]) -> dict:
+    """The contents of tokenizer.json, with the settings of openai-community/gpt2."""
+    eot = {"id": vocab[EOT], "content": EOT, "single_word": False, "lstrip": False, "rstrip": False}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{**eot, "normalized": True, "special": True}],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True},
+        "post_processor": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "vocab": vocab,
+            "merges": merges,
+        },
+    }
+
+
+def _tokenizer_config(model_max_length: int | None) -> dict:
+    """The contents of tokenizer_config.json."""
+    config = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "bos_token": EOT,
+        "eos_token": EOT,
+        "unk_token": EOT,
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,
+    }
+    return config if model_max_length is None else config | {"model_max_length": model_max_length}

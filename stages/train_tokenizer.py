@@ -1,0 +1,21 @@
+"""Stage train_tokenizer: learns a vocabulary from the training split, or takes OpenAI's."""
+
+from gpt2.bpe import train_bpe
+from gpt2.corpus import Corpus
+from gpt2.tokenizer import Tokenizer
+from stages.stage import Stage, run
+
+
+def main(stage: Stage) -> None:
+    """No text of the validation split shapes the vocabulary."""
+    params = stage.param("tokenizer")
+    if params.source == "gpt2":
+        tokenizer = Tokenizer.gpt2()
+    else:
+        corpus = Corpus(stage.dep("data/raw/corpus"))
+        tokenizer = Tokenizer(train_bpe(corpus.texts("train"), params.vocab_size))
+    tokenizer.save(stage.out("data/tokenizer"))
+
+
+if __name__ == "__main__":
+    run("train_tokenizer", main)

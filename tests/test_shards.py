@@ -1,0 +1,182 @@
+"""Shards hold the stream that was written, whatever the cuts; damage ends in one line that names the file."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2.bpe import train_bpe
+from gpt2.errors import InputError
+from gpt2.files import sha256
+from gpt2.shards import ShardWriter, TokenStream, open_shard, read_manifest, verify, write_shards
+from gpt2.tokenizer import EOT, Tokenizer
+from tests.conftest import ROOT
+from tests.test_bpe import ENGLISH
+
+TEXTS = {"train": [*ENGLISH, "", EOT, *ENGLISH[:2]], "val": ["one", "two words"]}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """A small vocabulary."""
+    return Tokenizer(train_bpe(ENGLISH, 400))
+
+
+@pytest.fixture
+def tokens(tokenizer, tmp_path) -> Path:
+    """A directory of shards."""
+    write_shards(tmp_path, TEXTS.items(), tokenizer, shard_tokens=1000)
+    return tmp_path
+
+
+def expected(tokenizer: Tokenizer, split: str) -> list[int]:
+    """The stream of a split, made one document at a time."""
+    return [id for text in TEXTS[split] for id in [tokenizer.eot, *tokenizer.encode(text)]]
+
+
+@pytest.mark.parametrize("split", TEXTS)
+def test_the_stream_is_the_documents_each_after_an_end_of_text(tokens, tokenizer, split):
+    stream, ids = TokenStream(tokens, split, tokenizer), expected(tokenizer, split)
+    assert len(stream) == len(ids)
+    assert stream.read(0, len(ids)).tolist() == ids
+    manifest = read_manifest(tokens)
+    assert manifest.splits[split].documents == len(TEXTS[split])
+    assert manifest.splits[split].tokens == len(ids)
+    assert [shard.tokens for shard in manifest.splits[split].shards[:-1]] == [1000] * ((len(ids) - 1) // 1000)
+
+
+def test_any_window_reads_the_same_across_files(tokens, tokenizer):
+    stream, ids = TokenStream(tokens, "train", tokenizer), expected(tokenizer, "train")
+    rng = random.Random(0)
+    windows = [(rng.randrange(len(ids)), rng.randrange(3000)) for _ in range(500)]
+    for start, count in [*windows, (0, 0), (999, 1), (999, 2), (1000, 1), (1000, 1000), (len(ids), 0)]:
+        count = min(count, len(ids) - start)
+        window = stream.read(start, count)
+        assert window.dtype == np.uint16 and window.tolist() == ids[start : start + count]
+
+
+@given(st.lists(st.lists(st.integers(0, 65535), max_size=20), min_size=1, max_size=10), st.integers(1, 30))
+def test_cuts_keep_the_stream(tmp_path_factory, arrays, shard_tokens):
+    directory = tmp_path_factory.mktemp("shards")
+    writer = ShardWriter(directory, "train", shard_tokens)
+    for array in arrays:
+        writer.add(np.array(array, dtype=np.uint16))
+    writer.flush()
+    stream = [id for array in arrays for id in array]
+    pieces = [open_shard(directory, shard).tolist() for shard in writer.shards]
+    assert pieces == [stream[i : i + shard_tokens] for i in range(0, len(stream), shard_tokens)]
+    assert [shard.file for shard in writer.shards] == [f"train_{n:06d}.npy" for n in range(len(pieces))]
+    assert [shard.sha256 for shard in writer.shards] == [sha256(directory / shard.file) for shard in writer.shards]
+
+
+def test_bytes_do_not_depend_on_batches(tokens, tokenizer, tmp_path_factory):
+    again = tmp_path_factory.mktemp("again")
+    write_shards(again, [(split, [text]) for split in ("val", "train") for text in TEXTS[split]], tokenizer, 1000)
+    assert sorted(os.listdir(again)) == sorted(os.listdir(tokens))
+    assert all((again / name).read_bytes() == (tokens / name).read_bytes() for name in os.listdir(tokens))
+
+
+def resave(path: Path, change) -> None:
+    """Writes a changed array in place of a shard's."""
+    np.save(path, change(np.load(path)))
+
+
+def edit(path: Path, change) -> None:
+    """Rewrites JSON in place."""
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), r"train_000001\.npy: no such file, but the manifest lists it"),
+        (lambda path: path.write_bytes(b""), r"train_000001\.npy: not a whole npy file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:50]), r"train_000001\.npy: not a whole npy file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), r"train_000001\.npy: not a whole npy file"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"1"), r"train_000001\.npy: 2129 bytes .* end at 2128"),
+        (lambda path: resave(path, lambda a: a[:12]), r"train_000001\.npy: holds 12 tokens, the manifest says 1000"),
+        (lambda path: resave(path, lambda a: a.astype(np.int32)), r"train_000001\.npy: holds int32 of shape \(1000,\)"),
+        (lambda path: resave(path, lambda a: a[None]), r"train_000001\.npy: holds uint16 of shape \(1, 1000\)"),
+    ],
+)
+def test_a_shard_that_is_not_what_the_manifest_says(tokens, tokenizer, damage, message):
+    damage(tokens / "train_000001.npy")
+    with pytest.raises(InputError, match=message) as error:
+        TokenStream(tokens, "train", tokenizer)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=message):
+        verify(tokens)
+
+
+def test_a_damaged_header_never_ends_in_another_error(tokens):
+    path, shard = tokens / "val_000000.npy", read_manifest(tokens).splits["val"].shards[0]
+    whole, rng = path.read_bytes(), random.Random(0)
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for _ in range(rng.randrange(1, 4)):
+            damaged[rng.randrange(128)] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            assert len(open_shard(tokens, shard)) == shard.tokens
+        except InputError as error:
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.pop("tokenizer"), r"manifest\.json: tokenizer is missing"),
+        (lambda m: m.update(vocab_size="400"), r"manifest\.json: vocab_size = '400'"),
+        (lambda m: m["splits"]["train"].update(tokens=7), r"manifest\.json: splits\.train\.tokens = 7, but its shards"),
+        (lambda m: m["splits"].pop("train"), r"manifest\.json: no split 'train'; it has val"),
+        (lambda m: m["splits"]["val"]["shards"][0].update(file="../x.npy"), r"manifest\.json: .*file = '\.\./x\.npy'"),
+    ],
+)
+def test_a_manifest_that_is_none(tokens, tokenizer, change, message):
+    edit(tokens / "manifest.json", change)
+    with pytest.raises(InputError, match=message):
+        TokenStream(tokens, "train", tokenizer)
+
+
+def test_another_tokenizer(tokens, tokenizer):
+    with pytest.raises(InputError, match=r"manifest\.json: another tokenizer made these shards"):
+        TokenStream(tokens, "train", Tokenizer(tokenizer.merges[:-1]))
+
+
+def test_verify_finds_what_opening_does_not(tokens, tokenizer):
+    assert verify(tokens).startswith(f"ok: train: {len(TEXTS['train'])} documents, ")
+    path = tokens / "train_000000.npy"
+    manifest = tokens / "manifest.json"
+
+    edit(manifest, lambda m: m["splits"]["val"].update(documents=3))
+    with pytest.raises(InputError, match=r"manifest\.json: splits\.val\.documents = 3, but there are 2"):
+        verify(tokens)
+    resave(path, lambda a: np.where(np.arange(len(a)) == 500, 400, a).astype(np.uint16))
+    TokenStream(tokens, "train", tokenizer)
+    with pytest.raises(InputError, match=r"train_000000\.npy: sha256 \w+, the manifest says"):
+        verify(tokens)
+    edit(manifest, lambda m: m["splits"]["train"]["shards"][0].update(sha256=sha256(path)))
+    with pytest.raises(InputError, match=r"train_000000\.npy: id 400 in a vocabulary of 400"):
+        verify(tokens)
+
+
+def test_the_command(tokens):
+    def run() -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "gpt2.shards", "verify", str(tokens)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    done = run()
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1) and done.stdout.startswith("ok: train: 9 documents")
+    (tokens / "train_000001.npy").unlink()
+    done = run()
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stdout) == (1, "") and last.startswith("error: ") and "train_000001.npy" in last

@@ -1,0 +1,47 @@
+"""The state of unfinished training, on disk: written whole, the last two kept, damaged ones passed over."""
+
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+
+from gpt2.files import replacing
+
+KEEP = 2
+
+
+class Checkpoints:
+    """Numbered states of one run in a directory of its own."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+
+    def paths(self) -> list[Path]:
+        """The checkpoints there are, newest first."""
+        return sorted(self.directory.glob("step_*.pt"), reverse=True)
+
+    def save(self, step: int, state: dict) -> None:
+        """Writes the state after `step` steps and deletes all but the newest two."""
+        with replacing(self.directory / f"step_{step:08d}.pt") as temporary:
+            torch.save(state, temporary)
+        for path in self.paths()[KEEP:]:
+            path.unlink()
+
+    def load(self) -> dict | None:
+        """The newest state that is whole, on the CPU; None where there is none."""
+        for path in self.paths():
+            try:
+                return _read(path)
+            except (OSError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+                warnings.warn(f"{path} is damaged and passed over: {error}", stacklevel=2)
+        return None
+
+
+def _read(path: Path) -> dict:
+    """Verifies the checksums that torch.save wrote, which torch.load does not look at, and loads tensors only."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+    return torch.load(path, map_location="cpu", weights_only=True)

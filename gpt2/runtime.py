@@ -1,0 +1,117 @@
+"""Where the work runs: processes, device, precision, compiler."""
+
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gpt2.errors import InputError
+
+PEAK_FLOPS = {  # dense bfloat16 operations a second, from the makers' data sheets
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100 80GB PCIe": 312e12,
+    "NVIDIA L4": 121e12,
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """One process's place among those that train together."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """True in the one process that writes files and shows progress."""
+        return self.rank == 0
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Adds numbers over all processes, in float64 (float32 sums would depend on how work was split)."""
+        if self.size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """Joins the processes that torchrun started (its environment variables say how many), or stands alone.
+
+    Each process asks the kernel to end it when its parent dies, so that a killed launcher leaves no worker behind.
+    """
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")  # TF32
+    if size > 1:
+        _die_with_parent()
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(rank, size, device)
+    finally:
+        if size > 1:
+            dist.destroy_process_group()
+
+
+def _die_with_parent() -> None:
+    """Linux: PR_SET_PDEATHSIG (1) with SIGKILL; elsewhere there is no such call."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type of matrix products under `precision`, or None for plain float32.
+
+    Raises InputError where bfloat16 is asked for and the hardware lacks it.
+    """
+    if device.type == "cuda":
+        available = torch.cuda.is_bf16_supported()
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        available = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    if precision == "bfloat16" and not available:
+        raise InputError(f"precision = 'bfloat16': this {device.type} has no bfloat16 arithmetic; use auto or float32")
+    return torch.bfloat16 if available and precision != "float32" else None
+
+
+def can_compile(setting: str, device: torch.device) -> bool:
+    """Whether to use torch.compile. Raises InputError where it is asked for and has no C++ compiler to work with."""
+    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    headers = Path(sysconfig.get_path("include"), "Python.h").exists()
+    available = device.type == "cuda" or (compiler is not None and headers)
+    if setting == "always" and not available:
+        raise InputError(
+            "compile = 'always': torch.compile needs a C++ compiler and Python's headers; use auto or never"
+        )
+    return available and setting != "never"
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """The device's dense bfloat16 peak in operations a second, or None where it is not known."""
+    return PEAK_FLOPS.get(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def move(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copies a batch to the device, without waiting where memory can be pinned."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor

@@ -1,0 +1,210 @@
+"""The training loop that pretraining and both fine-tunings share."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from gpt2.checkpoint import Checkpoints
+from gpt2.config import OptimParams
+from gpt2.errors import InputError
+from gpt2.loader import BatchOrder, Dataset
+from gpt2.optim import adamw, learning_rate
+from gpt2.progress import bar
+from gpt2.runtime import World, autocast_dtype, can_compile, move
+
+WARMUP_SHARE = 0.1  # of the steps: left out of the measured speed, which compilation and caches would blur
+
+
+@dataclass
+class History:
+    """What happened, step by step; part of every checkpoint, so that a resumed run tells the whole story."""
+
+    step: int = 0  # optimizer steps done
+    train: list[dict] = field(default_factory=list)  # step, targets seen, lr, loss, grad_norm
+    val: list[dict] = field(default_factory=list)  # step, targets seen, and what `evaluate` returned
+    samples: list[dict] = field(default_factory=list)  # what `sample` returned
+    seconds: float = 0.0  # training time measured, without evaluation and the first steps
+    timed_targets: int = 0  # targets seen in that time
+
+
+class Trainer:
+    """Takes a model through `params.steps` optimizer steps, evaluating and keeping checkpoints on the way.
+
+    `evaluate(model)` returns named figures, one of them `loss`; every process calls it. `sample(model, step)` returns
+    rows to keep; only the main process calls it. The model's `forward(inputs, targets)` returns the summed loss.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Dataset,
+        params: OptimParams,
+        *,
+        world: World,
+        seed: int,
+        scratch: Path,
+        evaluate: Callable[[nn.Module], dict[str, float]],
+        sample: Callable[[nn.Module, int], list[dict]] | None = None,
+    ):
+        micro_batches = params.batch_size // params.micro_batch_size
+        if micro_batches % world.size:
+            raise InputError(
+                f"batch_size / micro_batch_size = {micro_batches} micro-batches cannot be shared evenly by "
+                f"{world.size} processes"
+            )
+        self.model, self.data, self.params, self.world, self.seed = model.to(world.device), data, params, world, seed
+        self.evaluate, self.sample = evaluate, sample
+        self.order = BatchOrder(len(data), params.batch_size, seed)
+        self.optimizer = adamw(model, params)
+        self.checkpoints = Checkpoints(scratch)
+        self.history = History()
+        self.dtype = autocast_dtype(params.precision, world.device)
+        self.compiled = can_compile(params.compile, world.device)
+        self.forward = self.model  # compiled and wrapped for DDP when training begins
+
+    def fit(self) -> History:
+        """Trains to the last step, from the newest checkpoint where there is one.
+
+        Raises InputError when the loss or gradient is no longer finite, naming the step and the last checkpoint.
+        """
+        self._resume()
+        self._wrap()
+        with self._progress() as progress:
+            while self.history.step < self.params.steps:
+                self._evaluate_if_due()
+                self._timed_step(progress)
+                self._checkpoint_if_due()
+            self._evaluate_if_due()
+        return self.history
+
+    def _resume(self) -> None:
+        state = self.checkpoints.load()
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.history = History(**state["history"])
+
+    def _checkpoint_if_due(self) -> None:
+        done = self.history.step
+        if self.world.main and done % self.params.checkpoint_every == 0 and done < self.params.steps:
+            model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
+            self.checkpoints.save(done, {"model": model, "optimizer": optimizer, "history": asdict(self.history)})
+
+    def _wrap(self) -> None:
+        if self.compiled:
+            self.forward = torch.compile(self.forward)
+        if self.world.size > 1:
+            self.forward = DistributedDataParallel(self.forward)
+
+    def _progress(self) -> tqdm:
+        total, done = self.params.steps, self.history.step
+        return bar(total=total, initial=done, desc="train", unit="step", disable=not self.world.main)
+
+    def _evaluate_if_due(self) -> None:
+        """Evaluates before the first step, after the last, and every `eval_every` steps between."""
+        step, history = self.history.step, self.history
+        due = step % self.params.eval_every == 0 or step == self.params.steps
+        if not due or (history.val and history.val[-1]["step"] == step):
+            return
+        self.model.eval()
+        with torch.inference_mode(), self.autocast():
+            history.val.append({"step": step, "targets": self._seen(), **self.evaluate(self.model)})
+        if self.sample and self.world.main:
+            history.samples += self.sample(self.model, step)
+        self.model.train()
+
+    def _seen(self) -> int:
+        return self.history.train[-1]["targets"] if self.history.train else 0
+
+    def autocast(self):
+        """The context in which forward passes run."""
+        if self.dtype is None:
+            return nullcontext()
+        return torch.autocast(self.world.device.type, self.dtype)
+
+    def _timed_step(self, progress: tqdm) -> None:
+        history = self.history
+        started = time.perf_counter()
+        row = self._step(history.step)
+        seconds = time.perf_counter() - started
+        targets = row["targets"] - self._seen()
+        if history.step >= WARMUP_SHARE * self.params.steps:
+            history.seconds += seconds
+            history.timed_targets += targets
+        history.train.append(row)
+        history.step += 1
+        progress.set_postfix(loss=f"{row['loss']:.3f}", speed=f"{targets / seconds:,.0f}/s", refresh=False)
+        progress.update()
+
+    def _step(self, step: int) -> dict:
+        """One optimizer step: forward and backward over this process's micro-batches, clip, update."""
+        lr = learning_rate(step, self.params)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        ids = self.order.ids(step)
+        targets = self.data.targets(ids)
+        loss = self._accumulate(step, ids, targets)
+        grad_norm = nn.utils.clip_grad_norm_(self._parameters(), self.params.grad_clip, foreach=True).item()
+        (loss,) = self.world.sum([loss.item()])
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise InputError(self._diverged(step, lr, loss, grad_norm))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {"step": step, "targets": self._seen() + targets, "lr": lr, "loss": loss, "grad_norm": grad_norm}
+
+    def _accumulate(self, step: int, ids: np.ndarray, targets: int) -> Tensor:
+        """Adds up the gradient of the mean loss over the global batch; returns this process's share of that loss.
+
+        DDP averages over processes what is a sum here, so each process scales its loss by their number; it talks to
+        the others in the last micro-batch only.
+        """
+        loss = torch.zeros((), device=self.world.device)
+        for micro_batch, inputs, outputs, last in self._micro_batches(ids):
+            # Dropout depends on the micro-batch, not on which process computes it or on an interruption before it.
+            torch.manual_seed(int(np.random.SeedSequence([self.seed, step, micro_batch]).generate_state(1)[0]))
+            postponed = self.world.size > 1 and not last
+            with self.forward.no_sync() if postponed else nullcontext():
+                with self.autocast():
+                    share = self.forward(inputs, outputs) / targets
+                (share * self.world.size).backward()
+            loss += share.detach()
+        return loss
+
+    def _micro_batches(self, ids: np.ndarray) -> Iterator[tuple[int, Tensor, Tensor, bool]]:
+        """This process's micro-batches: number within the global batch, inputs, targets, whether it is the last."""
+        size, world = self.params.micro_batch_size, self.world
+        numbers = range(world.rank, len(ids) // size, world.size)
+        for number in numbers:
+            inputs, targets = self.data.batch(ids[number * size : (number + 1) * size])
+            yield number, move(inputs, world.device), move(targets, world.device), number == numbers[-1]
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _diverged(self, step: int, lr: float, loss: float, grad_norm: float) -> str:
+        newest = next(iter(self.checkpoints.paths()), "none yet")
+        return (
+            f"training diverged at step {step}: loss {loss}, gradient norm {grad_norm}, learning rate {lr:g}; lower lr "
+            f"or lengthen warmup_steps (last good checkpoint: {newest})"
+        )
+
+
+def mean_loss(model: nn.Module, data: Dataset, batch_size: int, world: World) -> float:
+    """Loss in nats a target over the whole of `data`, shared among the processes; the order of sums is fixed."""
+    total, targets = 0.0, 0
+    for first in range(world.rank * batch_size, len(data), world.size * batch_size):
+        ids = np.arange(first, min(first + batch_size, len(data)))
+        inputs, outputs = data.batch(ids)
+        total += model(move(inputs, world.device), move(outputs, world.device)).item()
+        targets += data.targets(ids)
+    total, targets = world.sum([total, float(targets)])
+    return total / targets

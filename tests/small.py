@@ -1,0 +1,44 @@
+"""Settings and models small enough for tests."""
+
+import torch
+
+from gpt2.config import GPTConfig
+from gpt2.model import GPT
+from gpt2.runtime import World
+from gpt2.tokenizer import Tokenizer
+
+OPTIM = {
+    "steps": 12,
+    "batch_size": 8,
+    "micro_batch_size": 4,
+    "lr": 0.01,
+    "min_lr": 0.001,
+    "warmup_steps": 2,
+    "weight_decay": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "grad_clip": 1.0,
+    "precision": "float32",
+    "compile": "never",
+    "eval_every": 4,
+    "checkpoint_every": 5,
+}
+CONFIG = GPTConfig(block_size=16, n_layer=2, n_embd=32, n_head=4, dropout=0.1, vocab_size=300)
+
+
+def small_model(**changes) -> GPT:
+    """A seeded model of CONFIG's shape, weights larger than GPT-2's so that outputs differ clearly."""
+    torch.manual_seed(7)
+    model = GPT(GPTConfig(**{**CONFIG.model_dump(), **changes})).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"))
+
+
+def byte_tokenizer() -> Tokenizer:
+    """256 bytes and <|endoftext|>: a vocabulary that needs no training."""
+    return Tokenizer([])

@@ -1,0 +1,40 @@
+"""Checkpoints: the last two kept, damage passed over, a failed write harmless."""
+
+import pytest
+import torch
+
+from gpt2.checkpoint import Checkpoints
+
+
+def test_the_newest_two_are_kept_and_the_newest_is_loaded(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.load() is None
+    for step in (5, 10, 100):
+        checkpoints.save(step, {"step": step, "w": torch.full((2,), float(step))})
+    assert [path.name for path in checkpoints.paths()] == ["step_00000100.pt", "step_00000010.pt"]
+    assert checkpoints.load()["step"] == 100
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "garbage"])
+def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"step": 1})
+    checkpoints.save(2, {"step": 2, "w": torch.zeros(1000)})
+    newest = checkpoints.paths()[0]
+    content = bytearray(newest.read_bytes())
+    content[content.index(bytes(4000))] = 1  # one bit in the middle of the tensor
+    cut = content[: len(content) // 2]
+    newest.write_bytes({"flipped": content, "truncated": cut, "empty": b"", "garbage": b"\x80garbage" * 50}[damage])
+    with pytest.warns(UserWarning, match="step_00000002.pt is damaged"):
+        assert checkpoints.load()["step"] == 1
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (print, ("code ran",))
+
+    checkpoints = Checkpoints(tmp_path)
+    torch.save({"step": Hostile()}, tmp_path / "step_00000001.pt")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert checkpoints.load() is None

@@ -1,0 +1,103 @@
+"""The training loop: it learns, and neither interruption nor the cut into micro-batches changes what it learns."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from gpt2.config import OptimParams
+from gpt2.errors import InputError
+from gpt2.model import GPT
+from gpt2.train import Trainer, mean_loss
+from tests.small import ALONE, CONFIG, OPTIM
+
+
+class Counting:
+    """Windows of a counting sequence: the next token is this one plus one."""
+
+    def __init__(self, n: int = 40):
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def batch(self, ids):
+        tokens = torch.from_numpy((np.asarray(ids)[:, None] * 7 + np.arange(17)) % 50)
+        return tokens[:, :-1], tokens[:, 1:]
+
+    def targets(self, ids) -> int:
+        return len(ids) * 16
+
+
+def trainer(scratch, evaluate=None, **changes) -> Trainer:
+    torch.manual_seed(0)
+    model, data = GPT(CONFIG), Counting()
+    params = OptimParams(**{**OPTIM, **changes})
+    evaluate = evaluate or (lambda model: {"loss": mean_loss(model, data, 8, ALONE)})
+    return Trainer(model, data, params, world=ALONE, seed=5, scratch=scratch, evaluate=evaluate)
+
+
+def test_it_learns(tmp_path):
+    history = trainer(tmp_path, steps=60).fit()
+    assert history.val[0]["loss"] == pytest.approx(np.log(300), abs=0.15)
+    assert history.val[-1]["loss"] < 1.0
+    assert [row["step"] for row in history.val] == [*range(0, 60, 4), 60]
+    assert [row["step"] for row in history.train] == list(range(60))
+    assert history.train[-1]["targets"] == 60 * 8 * 16
+
+
+def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path):
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    interrupted = trainer(tmp_path / "parts")
+    for stop in (3, 7, 11):  # before the first checkpoint, after it, after the second
+        interrupted = trainer(tmp_path / "parts")
+        step = interrupted._step
+
+        def dying(number, step=step, stop=stop):
+            if number == stop:
+                raise KeyboardInterrupt
+            return step(number)
+
+        interrupted._step = dying
+        with pytest.raises(KeyboardInterrupt):
+            interrupted.fit()
+    last = trainer(tmp_path / "parts")
+    last.fit()
+    assert last.history.train == whole.history.train
+    assert last.history.val == whole.history.val
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, last.model.state_dict()[name]), name
+
+
+def test_micro_batches_do_not_change_the_curve(tmp_path):
+    curves = []
+    for size in (8, 4, 1):
+        run = trainer(tmp_path / str(size), micro_batch_size=size, steps=30)
+        run.model.drop.p = 0.0  # dropout is drawn a micro-batch
+        for block in run.model.h:
+            block.attn.dropout = block.attn.resid_dropout.p = block.mlp.resid_dropout.p = 0.0
+        curves.append([row["loss"] for row in run.fit().train])
+    np.testing.assert_allclose(curves[0], curves[1], atol=1e-4)
+    np.testing.assert_allclose(curves[0], curves[2], atol=1e-4)
+
+
+def test_divergence_stops_the_run_and_names_the_way_back(tmp_path):
+    run = trainer(tmp_path)
+    batch = run.data.batch
+
+    def poisoned(ids):
+        if run.history.step == 7:
+            torch.nn.init.constant_(run.model.wte.weight, float("nan"))
+        return batch(ids)
+
+    run.data.batch = poisoned
+    with pytest.raises(InputError, match=r"diverged at step 7: loss nan.*learning rate.*step_00000005\.pt"):
+        run.fit()
+
+
+def test_processes_must_share_the_micro_batches_evenly(tmp_path):
+    world, params = dataclasses.replace(ALONE, size=3), OptimParams(**OPTIM)
+    with pytest.raises(InputError, match="2 micro-batches cannot be shared evenly by 3 processes"):
+        Trainer(GPT(CONFIG), Counting(), params, world=world, seed=0, scratch=tmp_path, evaluate=lambda model: {})

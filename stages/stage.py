@@ -1,0 +1,155 @@
+"""What every stage goes through: declared inputs only, outs written whole, one clear line when something is wrong.
+
+`dvc.lock` records params and deps as they are after a command has run. An edit while it runs would be recorded as what
+made the result; so a stage takes a fingerprint of its inputs at the start and fails at the end if they changed.
+"""
+
+import argparse
+import errno
+import hashlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gpt2.errors import InputError
+from gpt2.files import sha256
+from stages.params import read_params, read_yaml
+
+
+class Stage:
+    """A stage of `dvc.yaml` at work: a context manager that puts the outs in place when its body succeeds.
+
+    Making one validates all params and looks for all deps: InputError names the first that is wrong or missing.
+    Under a launcher that starts several processes each makes its own Stage; only rank 0 locks, writes and finishes.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self._params = read_params()
+        spec = read_yaml(Path("dvc.yaml"))["stages"][name]
+        self.declared_params = spec.get("params", [])
+        self.declared_deps = [Path(self._interpolated(dep)) for dep in spec.get("deps", [])]
+        outs = [out for kind in ("outs", "metrics", "plots") for out in spec.get(kind, [])]
+        self.declared_outs = [Path(out if isinstance(out, str) else next(iter(out))) for out in outs]
+        self.main = os.environ.get("RANK", "0") == "0"
+        for dep in self.declared_deps:
+            self.dep(str(dep))
+
+    def __enter__(self) -> "Stage":
+        self._fingerprint, self._stats = self._take_fingerprint(), self._take_stats()
+        root = Path(os.environ.get("DVC_ROOT", "."))  # experiments that run in a copy resume here too
+        self.scratch = root / ".scratch" / self.name / self._fingerprint[:16]
+        self._staging = self.scratch / "outs"
+        if self.main:
+            self._lock()
+            shutil.rmtree(self._staging, ignore_errors=True)
+            for out in self.declared_outs:
+                place = self._staging / out
+                (place.parent if out.suffix else place).mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if not self.main:
+            return
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._scratch_lock.release()
+        if kind is None:
+            shutil.rmtree(self.scratch)
+
+    def param(self, name: str):
+        """The typed section or value under a dotted name. The stage must declare it, or a section that holds it."""
+        declared = any(name == key or name.startswith(f"{key}.") for key in self.declared_params)
+        assert declared, f"stage {self.name} does not declare the param {name} in dvc.yaml"
+        return self._value(name)
+
+    def dep(self, path: str) -> Path:
+        """A declared dep, or a file below one. Raises InputError if it is not there."""
+        declared = any(Path(path).is_relative_to(dep) for dep in self.declared_deps)
+        assert declared, f"stage {self.name} does not declare the dep {path} in dvc.yaml"
+        if not Path(path).exists():
+            raise InputError(f"{path}: missing; `dvc repro {self.name}` makes it, or `dvc pull` fetches it")
+        return Path(path)
+
+    def out(self, path: str) -> Path:
+        """Where to write a declared out until the stage succeeds; a directory is there already."""
+        declared = any(Path(path).is_relative_to(out) for out in self.declared_outs)
+        assert declared, f"stage {self.name} does not declare the out {path} in dvc.yaml"
+        return self._staging / path
+
+    def _lock(self) -> None:
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch_lock = FileLock(self.scratch / "lock")
+        try:
+            self._scratch_lock.acquire(blocking=False)
+        except Timeout:
+            raise InputError(f"another process is running this stage on the same inputs ({self.scratch})") from None
+
+    def _finish(self) -> None:
+        """Moves the outs into place, unless an input changed meanwhile."""
+        if self._take_stats() != self._stats and self._take_fingerprint() != self._fingerprint:
+            raise InputError("params.yaml or a dep changed while the stage ran; nothing was kept, run it again")
+        for out in self.declared_outs:
+            staged = self._staging / out
+            assert staged.exists(), f"stage {self.name} did not write {out}"
+            if out.is_dir() and not out.is_symlink():
+                shutil.rmtree(out)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staged, out)
+
+    def _files(self) -> list[Path]:
+        files = [file for dep in self.declared_deps for file in ([dep] if dep.is_file() else dep.rglob("*"))]
+        return sorted(file for file in files if file.is_file() and "__pycache__" not in file.parts)
+
+    def _take_stats(self) -> list[tuple]:
+        """Size and time of change of every input: cheap, and enough to see that nothing happened."""
+        return [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in [*self._files(), Path("params.yaml")]]
+
+    def _take_fingerprint(self) -> str:
+        """Digest of the declared params' values, as the file now has them, and of the contents of every dep."""
+        params = read_params()
+        values = {name: reduce(getattr, name.split("."), params) for name in self.declared_params}
+        files = {str(file): sha256(file) for file in self._files()}
+        return hashlib.sha256(repr((values, files)).encode()).hexdigest()
+
+    def _value(self, name: str):
+        return reduce(getattr, name.split("."), self._params)
+
+    def _interpolated(self, path: str) -> str:
+        """The path with each ${param} in it replaced, as DVC does."""
+        return re.sub(r"\$\{([\w.]+)\}", lambda match: str(self._value(match[1])), path)
+
+
+def run(name: str, main: Callable[[Stage], None], check: Callable[[Stage], None] | None = None) -> None:
+    """Runs a stage as a command. A user's mistake ends in one line on standard error and exit status 1.
+
+    With `check`, the command takes --check: look at the inputs and stop, which a launcher's workers would do noisily.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=sys.modules["__main__"].__doc__)
+    if check:
+        parser.add_argument("--check", action="store_true", help="only look whether the inputs are in order")
+    arguments = parser.parse_args()
+    try:
+        stage = Stage(name)
+        if check and arguments.check:
+            check(stage)
+            return
+        with stage:
+            main(stage)
+    except InputError as error:
+        sys.exit(f"{name}: {error}")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"{name}: no space left on the disk that holds {error.filename or '.scratch'}")
+    except KeyboardInterrupt:
+        sys.exit(130)

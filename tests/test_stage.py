@@ -1,0 +1,134 @@
+"""Stages: declared inputs only, outs whole or not at all, one line for a mistake."""
+
+import shutil
+
+import pytest
+
+from gpt2.errors import InputError
+from stages.stage import Stage, run
+from tests.conftest import ROOT
+
+DVC = """
+stages:
+  demo:
+    cmd: python -m stages.demo
+    params: [seed, data.corpus]
+    deps: [text, "models/${classification.init}"]
+    outs: [out/tokens]
+    metrics:
+      - out/metrics.json:
+          cache: false
+"""
+
+
+@pytest.fixture
+def repo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "dvc.yaml").write_text(DVC)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("a")
+    (tmp_path / "models" / "pretrain").mkdir(parents=True)
+    return tmp_path
+
+
+def write_outs(stage: Stage, text: str = "new") -> None:
+    (stage.out("out/tokens") / "0.npy").write_text(text)
+    stage.out("out/metrics.json").write_text(text)
+
+
+def test_outs_appear_when_the_stage_succeeds_and_replace_old_ones(repo):
+    for text in ("first", "second"):
+        with Stage("demo") as stage:
+            write_outs(stage, text)
+            assert not (repo / "out" / "metrics.json").exists() or text == "second"
+        assert (repo / "out" / "tokens" / "0.npy").read_text() == text == (repo / "out" / "metrics.json").read_text()
+        assert not stage.scratch.exists()
+
+
+def test_a_failure_leaves_old_outs_and_checkpoints_alone(repo):
+    with Stage("demo") as stage:
+        write_outs(stage, "old")
+    with pytest.raises(RuntimeError), Stage("demo") as stage:
+        (stage.scratch / "step_00000005.pt").write_text("state")
+        write_outs(stage)
+        raise RuntimeError
+    assert (repo / "out" / "tokens" / "0.npy").read_text() == "old"
+    with Stage("demo") as stage:
+        assert (stage.scratch / "step_00000005.pt").read_text() == "state"
+        assert not list(stage.out("out/tokens").iterdir())
+        write_outs(stage)
+
+
+def test_what_is_not_declared_cannot_be_used(repo):
+    stage = Stage("demo")
+    assert stage.param("seed") == 1337 and stage.param("data.corpus").source == "docstrings"
+    assert stage.dep("models/pretrain").is_dir()
+    for use, name in ((stage.param, "train.lr"), (stage.param, "data"), (stage.dep, "other"), (stage.dep, "models")):
+        with pytest.raises(AssertionError, match=f"does not declare the .* {name}"):
+            use(name)
+
+
+def test_a_missing_dep_is_named(repo):
+    shutil.rmtree(repo / "text")
+    with pytest.raises(InputError, match="text: missing; `dvc repro demo`"):
+        Stage("demo")
+
+
+@pytest.mark.parametrize("edit", ["seed", "dep"])
+def test_an_edit_while_the_stage_runs_is_caught(repo, edit):
+    with pytest.raises(InputError, match="changed while the stage ran"), Stage("demo") as stage:
+        write_outs(stage)
+        if edit == "seed":
+            params = (repo / "params.yaml").read_text()
+            (repo / "params.yaml").write_text(params.replace("seed: 1337", "seed: 1"))
+        else:
+            (repo / "text" / "a.txt").write_text("b")
+    assert not (repo / "out").exists()
+
+
+def test_an_edit_of_a_param_that_is_not_declared_does_no_harm(repo):
+    with Stage("demo") as stage:
+        write_outs(stage)
+        params = (repo / "params.yaml").read_text()
+        (repo / "params.yaml").write_text(params.replace("n_layer: 4", "n_layer: 5"))
+    assert (repo / "out" / "metrics.json").exists()
+
+
+def test_scratch_follows_the_inputs(repo):
+    with Stage("demo") as stage:
+        first = stage.scratch
+        write_outs(stage)
+    params = (repo / "params.yaml").read_text()
+    for text, same in ((params.replace("seed: 1337", "seed: 1"), False), (params, True)):
+        (repo / "params.yaml").write_text(text)
+        with Stage("demo") as stage:
+            assert (stage.scratch == first) == same
+            write_outs(stage)
+
+
+def test_the_same_work_is_not_done_twice_at_once(repo):
+    with Stage("demo") as stage:
+        with pytest.raises(InputError, match="another process is running this stage"), Stage("demo"):
+            pass
+        write_outs(stage)
+
+
+def test_a_mistake_ends_in_one_line_and_status_1(repo, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["demo"])
+    params = (repo / "params.yaml").read_text()
+    (repo / "params.yaml").write_text(params.replace("n_head: 4", "n_head: 5"))
+    with pytest.raises(SystemExit) as end:
+        run("demo", write_outs)
+    assert end.value.code == "demo: params.yaml: model.n_head = 5: must divide n_embd = 128"
+
+
+def test_a_full_disk_ends_in_one_line(repo, monkeypatch):
+    def full(stage: Stage) -> None:
+        with open("/dev/full", "w") as device:
+            device.write("x" * 100_000)
+
+    monkeypatch.setattr("sys.argv", ["demo"])
+    with pytest.raises(SystemExit, match="demo: no space left on the disk"):
+        run("demo", full)

@@ -1,0 +1,40 @@
+"""Stage finetune_instruction: teaches the model to answer instructions."""
+
+from gpt2 import lora, weights
+from gpt2.files import read_jsonl, write_csv, write_json, write_jsonl
+from gpt2.generate import load
+from gpt2.instruction import finetune
+from gpt2.runtime import world
+from stages.stage import Stage, run
+
+
+def main(stage: Stage) -> None:
+    params = stage.param("instruction")
+    base = stage.dep(f"data/models/{params.init}")
+    data = stage.dep("data/raw/instructions")
+    model, tokenizer = load(base)
+    with world() as here:
+        done = finetune(
+            model,
+            tokenizer,
+            {split: read_jsonl(data / f"{split}.jsonl") for split in ("train", "val", "test")},
+            params,
+            seed=stage.param("seed"),
+            scratch=stage.scratch,
+            world=here,
+        )
+    out = stage.out("data/models/instruction")
+    if params.method == "lora":
+        lora.save_adapter(done.model, params.lora, out / "adapter", base.as_posix())
+        lora.merge(done.model)
+    weights.save(done.model, out)
+    tokenizer.save(out, model.config.block_size)
+    reports = stage.out("reports/instruction/metrics.json").parent
+    write_json(reports / "metrics.json", done.metrics)
+    write_csv(reports / "train.csv", done.history.train)
+    write_csv(reports / "val.csv", done.history.val)
+    write_jsonl(reports / "responses.jsonl", done.responses)
+
+
+if __name__ == "__main__":
+    run("finetune_instruction", main)

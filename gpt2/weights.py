@@ -20,6 +20,13 @@ from gpt2.model import GPT
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 NOT_PARAMETERS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # causal masks, and the tied copy of wte
 PREFIX = "transformer."
+COMPUTED = {  # settings of config.json that change the outputs: what they are when absent, and what we compute
+    "activation_function": ("gelu_new", ("gelu_new", "gelu_pytorch_tanh")),
+    "layer_norm_epsilon": (1e-5, (1e-5,)),
+    "scale_attn_weights": (True, (True,)),
+    "scale_attn_by_inverse_layer_idx": (False, (False,)),
+    "tie_word_embeddings": (True, (True,)),
+}
 
 
 def to_hf(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -86,8 +93,9 @@ def read_config(directory: Path) -> tuple[GPTConfig, dict]:
     raw = read_json(path)
     if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
         raise InputError(f"{path}: expected a GPT-2 checkpoint, with model_type = 'gpt2'")
-    if raw.get("activation_function", "gelu_new") not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise InputError(f"{path}: activation_function = {raw['activation_function']!r}: expected 'gelu_new'")
+    for key, (usual, allowed) in COMPUTED.items():
+        if raw.get(key, usual) not in allowed:
+            raise InputError(f"{path}: {key} = {raw[key]!r}: expected {usual!r}, what this code computes")
     shape = {
         "block_size": raw.get("n_positions", 1024),
         "n_layer": raw.get("n_layer"),

@@ -82,7 +82,10 @@ def read_jsonl(path: Path) -> list[dict]:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Reads rows under a header; values stay text. Raises InputError if the file is missing, not UTF-8 or has no rows."""
+    """Reads rows under a header; values stay text.
+
+    Raises InputError if the file is missing, not UTF-8 or without rows, and for a row that is shorter or longer.
+    """
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -92,6 +95,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path}: not UTF-8: {error}") from None
     if not rows:
         raise InputError(f"{path}: expected a header and at least one row")
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise InputError(f"{path}, row {number}: expected as many values as the header has names")
     return rows
 
 

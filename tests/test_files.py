@@ -3,7 +3,7 @@
 import pytest
 
 from gpt2.errors import InputError
-from gpt2.files import read_json, read_jsonl, replacing, sha256, write_csv, write_json, write_jsonl
+from gpt2.files import read_csv, read_json, read_jsonl, replacing, sha256, write_csv, write_json, write_jsonl
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -44,3 +44,21 @@ def test_csv_bytes_are_stable_and_floats_short(tmp_path):
     first = sha256(path)
     write_csv(path, [{"step": 0, "loss": 8.31776611}, {"step": 1, "loss": 1e-7}])
     assert sha256(path) == first
+
+
+def test_csv_rows_come_back_as_text(tmp_path):
+    rows = [{"name": 'a "quoted", \r\n</script>😀', "loss": 0.5}, {"name": "", "loss": 2.0}]
+    write_csv(tmp_path / "rows.csv", rows)
+    assert read_csv(tmp_path / "rows.csv") == [{**row, "loss": f"{row['loss']:g}"} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "no such file"), (b"a,b\n", "at least one row"), (b"a,b\n1\n", "row 2"), (b"a\n\xff\n", "not UTF-8")],
+)
+def test_a_csv_that_is_missing_or_malformed_is_named(tmp_path, content, words):
+    path = tmp_path / "rows.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=f"rows.csv.*{words}"):
+        read_csv(path)

@@ -1,0 +1,114 @@
+"""The figures of training and evaluation: rows and numbers in, SVG out."""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from gpt2.report.text import shortened
+from gpt2.report.theme import BLUE, HEAT, INK, MUTED, ORANGE, bare, name_line, styled, to_svg
+from gpt2.report.verdicts import CHANCE
+
+LONGEST_LABEL = 24  # characters, along an axis
+MOST_POINTS = 400  # of a curve: beyond that a figure grows without saying more
+
+
+def column(rows: list[dict], name: str) -> np.ndarray:
+    """One column of csv rows as float64."""
+    return np.array([float(row[name]) for row in rows])
+
+
+def thinned(values: np.ndarray) -> np.ndarray:
+    """Means of neighbours, so that at most MOST_POINTS are left; the last group may be smaller."""
+    group = math.ceil(len(values) / MOST_POINTS)
+    starts = np.arange(0, len(values), group)
+    return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values)))
+
+
+def loss_curve(train: list[dict], val: list[dict], vocab_size: int, unigram_entropy: float) -> str:
+    """Training and validation loss in nats a token against tokens seen, with two lines for what needs no learning."""
+    with styled():
+        figure = Figure(figsize=(7.6, 3.6))
+        axes = figure.subplots()
+        _losses(axes, train, val, "tokens")
+        name_line(axes, math.log(vocab_size), f"ln V = {math.log(vocab_size):.3f}: every token equally likely")
+        name_line(axes, unigram_entropy, f"{unigram_entropy:.3f}: token frequencies alone")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set(xlabel="tokens seen", ylabel="loss, nats a token")
+        axes.set_ylim(top=math.log(vocab_size) * 1.08)
+        return to_svg(figure)
+
+
+def finetuning_curve(train: list[dict], val: list[dict], unit: str) -> str:
+    """Training and validation loss against steps, beside the accuracy of a classifier where there is one."""
+    scored = "accuracy" in val[0]
+    with styled():
+        figure = Figure(figsize=(7.6, 2.7))
+        panels = np.atleast_1d(figure.subplots(1, 2 if scored else 1))
+        _losses(panels[0], train, val, "step")
+        panels[0].set(xlabel="step", ylabel=f"loss, nats a {unit}")
+        if scored:
+            panels[1].plot(column(val, "step"), column(val, "accuracy"), color=ORANGE, marker="o", markersize=4)
+            panels[1].set(xlabel="step", ylabel="validation accuracy", ylim=(0, 1))
+        return to_svg(figure)
+
+
+def _losses(axes: Axes, train: list[dict], val: list[dict], x: str) -> None:
+    axes.plot(thinned(column(train, x)), thinned(column(train, "loss")), color=BLUE, linewidth=1.1, label="training")
+    axes.plot(column(val, x), column(val, "loss"), color=ORANGE, marker="o", markersize=4, label="validation")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+    axes.margins(x=0.01)
+
+
+def schedule(train: list[dict]) -> str:
+    """Learning rate and norm of the gradient before clipping, against steps."""
+    with styled():
+        figure = Figure(figsize=(7.6, 2.0))
+        panels = zip(figure.subplots(1, 2), ("lr", "grad_norm"), ("learning rate", "gradient norm"), strict=True)
+        for axes, name, label in panels:
+            axes.plot(thinned(column(train, "step")), thinned(column(train, name)), color=BLUE, linewidth=1.1)
+            axes.set(xlabel="step", title=label)
+            axes.set_ylim(bottom=0)
+            axes.margins(x=0.01)
+        return to_svg(figure)
+
+
+def completion(metrics: dict) -> str:
+    """Accuracy under both rules with two standard errors either side, beside chance."""
+    rules = [("acc_norm", "mean a token"), ("acc", "sum")]
+    with styled():
+        figure = Figure(figsize=(7.6, 1.6))
+        axes = figure.subplots()
+        for y, (name, _) in enumerate(rules):
+            axes.errorbar(
+                metrics[name], y, xerr=2 * metrics[f"{name}_stderr"], fmt="o", color=BLUE, capsize=4, markersize=6
+            )
+        axes.axvline(CHANCE, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.annotate("chance", (CHANCE, 1.5), xytext=(4, 0), textcoords="offset points", color=MUTED, va="center")
+        highest = max(metrics[name] + 3 * metrics[f"{name}_stderr"] for name, _ in rules)
+        axes.set(xlim=(0, min(1, max(0.5, highest))), ylim=(-0.6, 1.8), xlabel="accuracy, ± 2 standard errors")
+        axes.set_yticks(range(len(rules)), [f"{name} ({how})" for name, how in rules])
+        axes.grid(False, axis="y")
+        return to_svg(figure)
+
+
+def confusion(counts: np.ndarray, labels: list[str]) -> str:
+    """A confusion matrix (K, K): counts, each row coloured by its shares."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 1.4 + 0.42 * len(labels)
+    with styled():
+        figure = Figure(figsize=(side + 0.6, side))
+        axes = figure.subplots()
+        axes.imshow(shares, cmap=HEAT, vmin=0, vmax=1, interpolation="none")
+        if len(labels) <= 20:  # beyond that numbers would not fit
+            for (row, place), count in np.ndenumerate(counts):
+                color = INK if count else MUTED
+                axes.text(place, row, f"{count}", ha="center", va="center", color=color, fontsize=8)
+        names = [shortened(label, LONGEST_LABEL) for label in labels]
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="predicted", ylabel="actual")
+        bare(axes)
+        return to_svg(figure)

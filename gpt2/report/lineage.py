@@ -1,0 +1,52 @@
+"""Where each result came from: the stages, and the machine that built the page."""
+
+import hashlib
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("torch", "transformers", "tiktoken", "numpy", "scikit-learn", "dvc")
+
+
+def lineage(stages: list[str], lock: dict) -> list[dict]:
+    """For each stage what `lock`, the content of dvc.lock, records: its command, params and outs, and one hash over all
+    that the stage's result depends on and is. A stage not in it yet has only its name."""
+    recorded = lock.get("stages", {})
+    return [{"stage": stage, **(_entry(recorded[stage]) if stage in recorded else {})} for stage in stages]
+
+
+def _entry(entry: dict) -> dict:
+    return {
+        "command": entry["cmd"],
+        "hash": hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16],
+        "params": {key: value for file in entry.get("params", {}).values() for key, value in _flat(file)},
+        "outs": [{"path": out["path"], "md5": out.get("md5", "")} for out in entry.get("outs", [])],
+    }
+
+
+def _flat(value: object, name: str = "") -> list[tuple[str, object]]:
+    """A tree of params as dotted names and values."""
+    if not isinstance(value, dict):
+        return [(name, value)]
+    return [pair for key, below in value.items() for pair in _flat(below, f"{name}.{key}" if name else key)]
+
+
+def environment() -> dict[str, str]:
+    """Versions and processor of this machine; nothing that names the machine or its user."""
+    return {
+        "Python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+    }
+
+
+def _processor() -> str:
+    """The model of the processor as Linux tells it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or "unknown")

@@ -1,0 +1,134 @@
+"""One HTML file for a reviewer: offline, self-contained, every text of a model or a data set shown as text.
+
+`data` is what the other stages wrote, by section and file name:
+
+    corpus, tokens, gpt2    manifests                      labels            names of the classes
+    pretrain                metrics, throughput, train, val, samples
+    classification          metrics, train, val, predictions, confusion
+    instruction             metrics, train, val, responses
+    parity                  metrics, cases                 hellaswag         metrics, predictions
+    attention               metrics, heads, attention (of the viewer), figures (SVG by name)
+
+JSON as it was read; csv and JSON lines as lists of rows, the values of csv as text.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gpt2.report import figures
+from gpt2.report.text import printable, shortened
+from gpt2.report.verdicts import FAIL, NOT_RUN, PASS, verdicts
+
+HERE = Path(__file__).parent
+SAMPLES = 8  # shown of the texts written during training
+MISTAKES = 6  # shown of the classifier's
+RESPONSES = 12  # shown of the answers to instructions
+LONGEST_TEXT = 300  # characters shown of a classified text
+
+
+def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
+    """The page. A function of its arguments alone: equal arguments give equal bytes."""
+    style, script = (HERE / "style.css").read_text("utf-8"), (HERE / "attention.js").read_text("utf-8")
+    template = _jinja().get_template("template.html")
+    return template.render(
+        **data,
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        lineage=lineage,
+        environment=environment,
+        verdicts=verdicts(data),
+        figures=_figures(data),
+        endings=_endings(data["hellaswag"]["predictions"]),
+        mistakes=_mistakes(data["classification"]["predictions"]),
+        responses=data["instruction"]["responses"][:RESPONSES],
+        samples=_spread(data["pretrain"]["samples"], SAMPLES),
+    )
+
+
+def headline(data: dict) -> dict[str, dict]:
+    """The metrics of every section, and how many claims hold: what `reports/metrics.json` holds. No timings."""
+    sections = ("pretrain", "classification", "instruction", "parity", "hellaswag", "attention")
+    held = Counter(verdict.status for verdict in verdicts(data))
+    return {
+        "verdicts": {"passed": held[PASS], "failed": held[FAIL], "not_run": held[NOT_RUN]},
+        **{section: {name: _value(value) for name, value in data[section]["metrics"].items()} for section in sections},
+    }
+
+
+def _value(metric: float | dict) -> float:
+    """A head's score stands with the layer and head that reached it; of those only the score is kept."""
+    return metric["value"] if isinstance(metric, dict) else metric
+
+
+def _jinja() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["svg_uri"] = lambda svg: "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    return environment
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy that lets in this style sheet, this script and inline images, and nothing else."""
+
+    def source(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; img-src data:; style-src {source(style)}; script-src {source(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _figures(data: dict) -> dict[str, str]:
+    pretrain, classification, instruction = data["pretrain"], data["classification"], data["instruction"]
+    metrics, labels = pretrain["metrics"], data["labels"]
+    return {
+        "loss": figures.loss_curve(
+            pretrain["train"], pretrain["val"], metrics["vocab_size"], metrics["unigram_entropy"]
+        ),
+        "schedule": figures.schedule(pretrain["train"]),
+        "completion": figures.completion(data["hellaswag"]["metrics"]),
+        "classification": figures.finetuning_curve(classification["train"], classification["val"], "text"),
+        "confusion": figures.confusion(_counts(classification["confusion"], labels), labels),
+        "instruction": figures.finetuning_curve(instruction["train"], instruction["val"], "response token"),
+        **data["attention"]["figures"],
+    }
+
+
+def _counts(rows: list[dict], labels: list[str]) -> np.ndarray:
+    """The confusion matrix (K, K): how often each actual label was predicted to be each."""
+    pairs = Counter((row["actual"], row["predicted"]) for row in rows)
+    return np.array([[pairs[actual, predicted] for predicted in labels] for actual in labels])
+
+
+def _endings(predictions: list[dict]) -> list[dict]:
+    """How often each of the endings is the true one, and how often each rule picks it: a scorer that favours a place
+    would show here."""
+    rules = ("label", "prediction_norm", "prediction")
+    places = {rule: Counter(row[rule] for row in predictions) for rule in rules}
+    return [{"ending": ending, **{rule: places[rule][ending] for rule in rules}} for ending in range(4)]
+
+
+def _mistakes(predictions: list[dict]) -> list[dict]:
+    """The wrong predictions of highest probability, texts shortened."""
+    wrong = [row for row in predictions if row["label"] != row["prediction"]]
+    surest = sorted(wrong, key=lambda row: -row["probability"])[:MISTAKES]
+    return [{**row, "text": shortened(row["text"], LONGEST_TEXT)} for row in surest]
+
+
+def _spread(rows: list[dict], count: int) -> list[dict]:
+    """At most `count` rows, evenly spaced, the first and the last among them."""
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]

@@ -1,0 +1,148 @@
+"""The verdict table: each claim of the page beside its reference, decided by a rule that stands here."""
+
+import math
+from dataclasses import dataclass
+
+INITIAL_LOSS_TOLERANCE = 0.15  # nats: what GPT-2's initialization leaves between the first loss and ln V
+VAL_LOSS_MARGIN = 1.8  # nats below what token frequencies alone reach
+ACCURACY_MARGIN = 0.20  # above always answering the commonest label
+CHANCE = 0.25  # of four endings
+STANDARD_ERRORS = 2  # above chance
+LOGIT_TOLERANCE = 1e-4  # float32 sums in another order
+
+PASS, FAIL, NOT_RUN = "pass", "fail", "not run"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row."""
+
+    claim: str
+    ours: str
+    n: int | None  # of examples or values compared, where the figure has a number of them
+    reference: str
+    same_protocol: str
+    status: str
+
+
+def verdicts(data: dict) -> list[Verdict]:
+    """Decides every claim; `data` is that of the page."""
+    return [
+        *_pretraining(data["pretrain"]["metrics"]),
+        _classification(data["classification"]["metrics"]),
+        _instruction(data["instruction"]["metrics"]),
+        _completion(data["hellaswag"]["metrics"]),
+        *_parity(data["parity"]["metrics"], data["parity"]["cases"]),
+        _openai(data["gpt2"]),
+    ]
+
+
+def _status(passed: bool) -> str:
+    return PASS if passed else FAIL
+
+
+def _share(value: float, stderr: float) -> str:
+    return f"{value:.3f} ± {stderr:.3f}"
+
+
+def _pretraining(metrics: dict) -> list[Verdict]:
+    initial, uniform = metrics["initial_loss"], math.log(metrics["vocab_size"])
+    loss, limit = metrics["val_loss"], metrics["unigram_entropy"] - VAL_LOSS_MARGIN
+    return [
+        Verdict(
+            claim="Before training the model takes every token for equally likely: its loss is ln V",
+            ours=f"{initial:.3f}",
+            n=None,
+            reference=f"ln {metrics['vocab_size']:,} = {uniform:.3f}, within {INITIAL_LOSS_TOLERANCE}",
+            same_protocol="yes: follows from V",
+            status=_status(abs(initial - uniform) <= INITIAL_LOSS_TOLERANCE),
+        ),
+        Verdict(
+            claim="Training teaches it context: validation loss is far below what token frequencies alone reach",
+            ours=f"{loss:.3f}",
+            n=None,
+            reference=f"{metrics['unigram_entropy']:.3f} − {VAL_LOSS_MARGIN} = {limit:.3f} or less",
+            same_protocol="yes: same split",
+            status=_status(loss <= limit),
+        ),
+    ]
+
+
+def _classification(metrics: dict) -> Verdict:
+    limit = metrics["majority_accuracy"] + ACCURACY_MARGIN
+    return Verdict(
+        claim="Fine-tuned, it classifies texts far better than always answering the commonest label",
+        ours=_share(metrics["accuracy"], metrics["accuracy_stderr"]),
+        n=metrics["n"],
+        reference=f"{metrics['majority_accuracy']:.3f} + {ACCURACY_MARGIN:.2f} = {limit:.3f} or more",
+        same_protocol="yes: same test texts",
+        status=_status(metrics["accuracy"] >= limit),
+    )
+
+
+def _instruction(metrics: dict) -> Verdict:
+    return Verdict(
+        claim="Fine-tuning on instructions lowers the loss of responses that it has not seen",
+        ours=f"{metrics['val_loss']:.3f}",
+        n=None,
+        reference=f"less than {metrics['val_loss_before']:.3f} before",
+        same_protocol="yes: same examples",
+        status=_status(metrics["val_loss"] < metrics["val_loss_before"]),
+    )
+
+
+def _completion(metrics: dict) -> Verdict:
+    value, stderr = metrics["acc_norm"], metrics["acc_norm_stderr"]
+    return Verdict(
+        claim="It finds the true one of four next sentences more often than chance would",
+        ours=_share(value, stderr),
+        n=metrics["n"],
+        reference=f"more than {CHANCE} by {STANDARD_ERRORS} standard errors",
+        same_protocol="yes: same examples",
+        status=_status(value - STANDARD_ERRORS * stderr > CHANCE),
+    )
+
+
+def _parity(metrics: dict, cases: list[dict]) -> list[Verdict]:
+    def compared(quantity: str) -> int:
+        return sum(int(case["compared"]) for case in cases if case["quantity"] == quantity)
+
+    passed = sum(case["passed"] == "True" for case in cases)
+    return [
+        Verdict(
+            claim="transformers computes the same logits from the same weights",
+            ours=f"{metrics['max_abs_logit_diff']:.1e} at most",
+            n=compared("logits"),
+            reference=f"{LOGIT_TOLERANCE:g} or less",
+            same_protocol="yes: same weights and tokens",
+            status=_status(metrics["max_abs_logit_diff"] <= LOGIT_TOLERANCE),
+        ),
+        Verdict(
+            claim="transformers continues every prompt with the same greedy tokens",
+            ours=f"{metrics['greedy_match']:.3f}",
+            n=compared("greedy tokens"),
+            reference="1.000",
+            same_protocol="yes: same weights and tokens",
+            status=_status(metrics["greedy_match"] == 1.0),
+        ),
+        Verdict(
+            claim="Every comparison with transformers agrees: loss, tokenizer, text and shapes too",
+            ours=f"{passed} of {len(cases)} cases",
+            n=len(cases),
+            reference="all",
+            same_protocol="yes",
+            status=_status(passed == len(cases)),
+        ),
+    ]
+
+
+def _openai(source: dict) -> Verdict:
+    fetched = source["source"] != "none"
+    return Verdict(
+        claim="OpenAI's GPT-2 124M on HellaSwag",
+        ours="not measured",
+        n=None,
+        reference="acc_norm 0.2955 (a token), 0.3114 (a byte, lm-evaluation-harness)",
+        same_protocol="no: the completions here are not HellaSwag" + ("" if fetched else "; weights not fetched"),
+        status=NOT_RUN,
+    )

@@ -1,0 +1,53 @@
+"""Stage report: everything that the other stages measured, on one page."""
+
+from pathlib import Path
+
+from gpt2.files import read_csv, read_json, read_jsonl, write_json, write_text
+from gpt2.report.lineage import environment, lineage
+from gpt2.report.page import headline, render
+from stages.params import read_yaml
+from stages.stage import Stage, run
+
+MANIFESTS = {
+    "corpus": "data/raw/corpus/manifest.json",
+    "labels": "data/raw/classification/labels.json",
+    "tokens": "data/tokens/manifest.json",
+    "gpt2": "data/models/gpt2/manifest.json",
+}
+REPORTS = {
+    "pretrain": ("metrics.json", "throughput.json", "train.csv", "val.csv", "samples.jsonl"),
+    "classification": ("metrics.json", "train.csv", "val.csv", "predictions.jsonl", "confusion.csv"),
+    "instruction": ("metrics.json", "train.csv", "val.csv", "responses.jsonl"),
+    "parity": ("metrics.json", "cases.csv"),
+    "hellaswag": ("metrics.json", "predictions.jsonl"),
+    "attention": ("metrics.json", "heads.csv", "attention.json"),
+}
+READERS = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv}
+
+
+def read(stage: Stage) -> dict:
+    """The page's data: each file under its section and its name without suffix."""
+    data = {name: read_json(stage.dep(path)) for name, path in MANIFESTS.items()}
+    for section, files in REPORTS.items():
+        paths = [stage.dep(f"reports/{section}/{file}") for file in files]
+        data[section] = {path.stem: READERS[path.suffix](path) for path in paths}
+    figures = sorted(stage.dep("reports/attention/figures").glob("*.svg"))
+    data["attention"]["figures"] = {path.stem: path.read_text("utf-8") for path in figures}
+    return data
+
+
+def read_lineage() -> list[dict]:
+    """What is recorded of the stages before this one; the record of this one is of the page before."""
+    lock = Path("dvc.lock")
+    stages = [name for name in read_yaml(Path("dvc.yaml"))["stages"] if name != "report"]
+    return lineage(stages, read_yaml(lock) if lock.exists() else {})
+
+
+def main(stage: Stage) -> None:
+    data = read(stage)
+    write_text(stage.out("reports/index.html"), render(data, read_lineage(), environment()))
+    write_json(stage.out("reports/metrics.json"), headline(data))
+
+
+if __name__ == "__main__":
+    run("report", main)

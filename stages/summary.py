@@ -1,0 +1,28 @@
+"""Prints where the report is and the headline metrics: `python -m stages.summary`."""
+
+import sys
+from pathlib import Path
+
+from gpt2.errors import InputError
+from gpt2.files import read_json
+
+REPORT = Path("reports/index.html")
+
+
+def headline() -> str:
+    """The report's place and every metric of `reports/metrics.json`, one a line."""
+    rows = [
+        (section, name, value)
+        for section, part in read_json(REPORT.with_name("metrics.json")).items()
+        for name, value in part.items()
+        if isinstance(value, (int, float))
+    ]
+    lines = [f"{section + '.' + name:<45}{value:>14,.4g}" for section, name, value in rows]
+    return "\n".join([f"report: {REPORT.resolve().as_uri()}", *lines])
+
+
+if __name__ == "__main__":
+    try:
+        print(headline())
+    except InputError as error:
+        sys.exit(str(error))

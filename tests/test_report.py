@@ -1,0 +1,343 @@
+"""The report: what is text stays text, nothing is fetched, equal inputs give equal bytes."""
+
+import base64
+import copy
+import hashlib
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from gpt2.report import attention_figures, figures, theme
+from gpt2.report.lineage import environment, lineage
+from gpt2.report.page import headline, render
+from gpt2.report.verdicts import FAIL, NOT_RUN, PASS, verdicts
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=\"alert('2')\"> {{ 7 * 7 }} & שלום مرحبا 😀 $x_1$"
+CONTROLS = "bell\x07 escape\x1b[31m nul\x00 override\u202e lone\ud800"
+LABELS = ["numpy", HOSTILE]
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+def csv(**columns: list) -> list[dict[str, str]]:
+    """Columns as the rows of a csv file."""
+    rows = zip(*columns.values(), strict=True)
+    return [{name: str(value) for name, value in zip(columns, row, strict=True)} for row in rows]
+
+
+def inputs(text: str = HOSTILE) -> dict:
+    """Small results of every stage, `text` in each place where a data set or a model could put it."""
+    steps, val = list(range(8)), [0, 4, 8]
+    curve = csv(step=steps, tokens=steps, lr=[0.1] * 8, loss=[5.6 - step / 4 for step in steps], grad_norm=[1.0] * 8)
+    triangle = base64.b64encode(bytes(range(6))).decode()
+    prompt = {"text": text, "tokens": [text, "·the", "$"], "weights": [[triangle] * 2] * 2}
+    best = {"value": 0.5, "layer": 1, "head": 0, "uniform": 0.1}
+    kinds = ("previous_token", "first_token", "duplicate_token", "induction")
+    predictions = [
+        {"text": text, "label": "numpy", "prediction": LABELS[i % 2], "probability": 0.5 + i / 100} for i in range(20)
+    ]
+    split = {"documents": 10, "tokens": 12345, "shards": [{"file": "x.npy"}]}
+    return {
+        "corpus": {"source": "docstrings", "packages": {"numpy": "2.0"}, "documents": {"train": 10}, "note": text},
+        "labels": LABELS,
+        "tokens": {"vocab_size": 300, "tokenizer": "ab" * 32, "splits": {"train": split, "val": split}},
+        "gpt2": {"source": "none"},
+        "pretrain": {
+            "metrics": {
+                **{"initial_loss": 5.7, "train_loss": 2.1, "val_loss": 2.2, "unigram_entropy": 4.5, "steps": 8},
+                **{"tokens": 100, "parameters": 1234567, "vocab_size": 300, "block_size": 8},
+                **{"n_layer": 2, "n_head": 2, "n_embd": 8},
+            },
+            "throughput": {
+                **{"tokens_per_second": 54321.0, "model_flops_utilization": None, "seconds": 1.0, "device": "cpu"},
+                **{"processes": 1, "precision": "float32", "compiled": False},
+            },
+            "train": curve,
+            "val": csv(step=val, tokens=val, loss=[5.7, 3.0, 2.2]),
+            "samples": [{"step": step, "prompt": "Returns", "text": f"sample {step} {text}"} for step in range(30)],
+        },
+        "classification": {
+            "metrics": {"accuracy": 0.75, "accuracy_stderr": 0.01, "f1": 0.7, "majority_accuracy": 0.5, "n": 20},
+            "train": curve,
+            "val": csv(step=val, loss=[0.7, 0.5, 0.4], accuracy=[0.5, 0.6, 0.75]),
+            "predictions": predictions,
+            "confusion": csv(
+                actual=[row["label"] for row in predictions], predicted=[row["prediction"] for row in predictions]
+            ),
+        },
+        "instruction": {
+            "metrics": {
+                **{"val_loss_before": 4.0, "val_loss": 3.0, "rouge_l_before": 0.1, "rouge_l": 0.2},
+                **{"exact_match": 0.0, "n": 15},
+            },
+            "train": curve,
+            "val": csv(step=val, loss=[4.0, 3.5, 3.0]),
+            "responses": [dict.fromkeys(("instruction", "input", "expected", "base", "tuned"), text)] * 15,
+        },
+        "parity": {
+            "metrics": {"max_abs_logit_diff": 2e-6, "loss_diff": 1e-7, "greedy_match": 1.0},
+            "cases": csv(
+                case=["checkpoint", "checkpoint"],
+                quantity=["logits", "greedy tokens"],
+                compared=[9600, 64],
+                value=[2e-6, 0.0],
+                tolerance=[1e-4, 0.0],
+                passed=[True, True],
+            ),
+        },
+        "hellaswag": {
+            "metrics": {"acc": 0.3, "acc_stderr": 0.01, "acc_norm": 0.35, "acc_norm_stderr": 0.01, "n": 20},
+            "predictions": [{"label": i % 4, "prediction": 0, "prediction_norm": i % 2} for i in range(20)],
+        },
+        "attention": {
+            "metrics": {
+                **dict.fromkeys(kinds, best),
+                **{"mean_entropy": 0.8, "wpe_smoothness_initial": 2.0, "wpe_smoothness": 0.5},
+            },
+            "heads": csv(layer=[0, 1], head=[0, 0], induction=[0.25, 0.5]),
+            "attention": {"n_layer": 2, "n_head": 2, "prompts": [prompt, prompt]},
+            "figures": dict.fromkeys(
+                ("strongest", "scores", "entropy", "wpe_columns", "wpe_smoothness", "grid_0", "grid_1"), "<svg></svg>"
+            ),
+        },
+    }
+
+
+LOCK = {
+    "schema": "2.0",
+    "stages": {
+        "pretrain": {
+            "cmd": "python -m stages.pretrain",
+            "params": {"params.yaml": {"seed": 1, "train": {"lr": 0.001, "note": HOSTILE}}},
+            "outs": [{"path": "data/models/pretrain", "md5": "d41d8cd98f00b204e9800998ecf8427e.dir"}],
+        }
+    },
+}
+LINEAGE = lineage(["pretrain", "evaluate_parity"], LOCK)
+
+
+class Page(HTMLParser):
+    """The elements of a page with their attributes, and the text inside each."""
+
+    def __init__(self, html: str):
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self._open: list[int] = []
+        self.feed(html)
+        self.close()
+        assert not self._open, f"{self.elements[self._open[-1]][0]} is not closed"
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.texts.append("")
+        if tag not in VOID:
+            self._open.append(len(self.elements) - 1)
+
+    def handle_endtag(self, tag):
+        assert self.elements[self._open.pop()][0] == tag
+
+    def handle_data(self, data):
+        for element in self._open:
+            self.texts[element] += data
+
+    def text(self, tag: str, **attributes: str) -> list[str]:
+        """The text of each element with this tag and these attributes."""
+        return [
+            text
+            for (name, own), text in zip(self.elements, self.texts, strict=True)
+            if name == tag and attributes.items() <= own.items()
+        ]
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render(inputs(), LINEAGE, {"Python": "3.11", "processor": HOSTILE})
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Page:
+    return Page(html)
+
+
+# --- safety --------------------------------------------------------------------------------------------------------
+
+
+def test_hostile_text_is_shown_as_text(page):
+    assert page.text("div", **{"class": "text"}).count(HOSTILE) == 12 * 4 + 6  # responses, and mistakes
+    assert HOSTILE in page.text("pre", dir="auto")
+    assert HOSTILE in page.text("q")
+    assert any(HOSTILE in text for text in page.text("dd"))
+    assert [tag for tag, _ in page.elements].count("script") == 2
+    assert not any(name.startswith("on") or name == "style" for _, own in page.elements for name in own)
+
+
+def test_nothing_is_fetched_and_the_policy_says_so(page):
+    for _, attributes in page.elements:
+        for name in ("src", "href", "srcset", "action", "data"):
+            assert re.match(r"#\w+$|data:(image/svg\+xml;base64,|,$)", attributes.get(name, "#x")), attributes
+    (policy,) = [own["content"] for tag, own in page.elements if own.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy and "http" not in policy
+    (style,), script = page.text("style"), page.text("script")[1]
+    for text in (style, script):
+        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in policy
+    assert not re.search(r"url\(|@import|https?:", style)
+    assert not re.search(r"fetch\(|XMLHttpRequest|innerHTML|https?:|eval", script)
+
+
+def test_the_viewer_s_data_survives_in_its_script(page):
+    assert json.loads(page.text("script", type="application/json")[0]) == inputs()["attention"]["attention"]
+
+
+def test_control_characters_are_made_visible():
+    html = render(inputs(CONTROLS), LINEAGE, {})
+    assert "bell␇ escape␛[31m nul␀ override� lone�" in Page(html).text("div", **{"class": "text"})
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", html)
+    html.encode("utf-8")
+
+
+def test_links_lead_to_sections_that_exist(page):
+    ids = [own["id"] for _, own in page.elements if "id" in own]
+    assert len(ids) == len(set(ids))
+    targets = [own["href"] for tag, own in page.elements if tag == "a"]
+    assert {target.removeprefix("#") for target in targets} <= set(ids)
+
+
+def test_every_image_has_a_description(page):
+    images = [own for tag, own in page.elements if tag == "img"]
+    assert len(images) == 6 + 7 and all(own["alt"] for own in images)
+
+
+def test_equal_inputs_give_equal_bytes(html):
+    assert render(inputs(), LINEAGE, {"Python": "3.11", "processor": HOSTILE}) == html
+
+
+# --- content -------------------------------------------------------------------------------------------------------
+
+
+def test_every_metric_stands_on_the_page(html):
+    for shown in ("1,234,567", "5.700", "2.200", "0.750 ± 0.010", "0.350 ± 0.010", "2.0e-06", "54,321", "not known"):
+        assert shown in html
+
+
+def test_long_lists_are_cut_evenly(page):
+    steps = page.text("span", **{"class": "step"})
+    assert len(steps) == 8 and (steps[0], steps[-1]) == ("step 0", "step 29")
+
+
+def test_the_data_are_named_for_what_they_are(html):
+    assert "HellaSwag-shaped completions from docstrings" in html
+    assert "FineWeb" not in html
+
+
+def verdict_of(data: dict, part: str) -> str:
+    (found,) = [row.status for row in verdicts(data) if part in row.claim]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("claim", "section", "metric", "passes", "fails"),
+    [
+        ("ln V", "pretrain", "initial_loss", 5.85, 5.86),  # ln 300 = 5.704
+        ("ln V", "pretrain", "initial_loss", 5.56, 5.55),
+        ("context", "pretrain", "val_loss", 2.69, 2.71),  # 4.5 - 1.8
+        ("classifies", "classification", "accuracy", 0.70, 0.69),
+        ("instructions", "instruction", "val_loss", 3.99, 4.0),
+        ("chance", "hellaswag", "acc_norm", 0.271, 0.269),
+        ("same logits", "parity", "max_abs_logit_diff", 1e-4, 1.01e-4),
+        ("greedy", "parity", "greedy_match", 1.0, 0.999),
+    ],
+)
+def test_a_verdict_turns_at_its_threshold(claim, section, metric, passes, fails):
+    data = inputs()
+    for value, expected in ((passes, PASS), (fails, FAIL)):
+        data[section]["metrics"][metric] = value
+        assert verdict_of(data, claim) == expected
+
+
+def test_one_failing_case_fails_parity():
+    data = inputs()
+    assert verdict_of(data, "Every comparison") == PASS
+    data["parity"]["cases"][1]["passed"] = "False"
+    assert verdict_of(data, "Every comparison") == FAIL
+
+
+def test_what_was_not_measured_is_not_called_a_pass():
+    assert verdict_of(inputs(), "OpenAI") == NOT_RUN
+
+
+def test_the_headline_holds_numbers_without_timings():
+    collected = headline(inputs())
+    assert collected["verdicts"] == {"passed": 8, "failed": 0, "not_run": 1}
+    assert collected["attention"]["induction"] == 0.5
+    assert all(isinstance(value, (int, float)) for section in collected.values() for value in section.values())
+    assert "tokens_per_second" not in json.dumps(collected)
+
+
+def test_lineage_tells_what_is_recorded_and_what_is_not(page):
+    recorded, missing = LINEAGE
+    assert recorded["params"] == {"seed": 1, "train.lr": 0.001, "train.note": HOSTILE}
+    assert missing == {"stage": "evaluate_parity"}
+    assert page.text("p", **{"class": "unrecorded"}) == ["evaluate_parity not recorded"]
+    changed = copy.deepcopy(LOCK)
+    changed["stages"]["pretrain"]["outs"][0]["md5"] = "0" * 32
+    assert lineage(["pretrain"], changed)[0]["hash"] != recorded["hash"]
+
+
+def test_the_environment_names_no_machine():
+    described = environment()
+    assert described["torch"] and int(described["cores"]) > 0
+    assert not any("/home" in value or "/root" in value for value in described.values())
+
+
+# --- figures -------------------------------------------------------------------------------------------------------
+
+
+def every_attention_figure() -> dict[str, str]:
+    heads = np.tril(np.random.default_rng(0).random((2, 3, 4, 4)))
+    scores = {name: heads[:, :, 3, 0] for name in attention_figures.NAMES}
+    places = dict.fromkeys(("previous_token", "first_token", "duplicate_token", "induction"), (1, 2))
+    w = np.random.default_rng(1).normal(size=(16, 8))
+    return {
+        "grid": attention_figures.grid(heads),
+        "strongest": attention_figures.strongest(heads[:, :, :, :], ["a", "</text>&", "$x$", "日"], places),
+        "scores": attention_figures.scores(scores),
+        "entropy": attention_figures.entropy(scores["entropy"]),
+        "columns": attention_figures.position_columns(w, 2 * w, [0, 3, 5]),
+        "smoothness": attention_figures.position_smoothness(w[0] ** 2, w[1] ** 2),
+    }
+
+
+def test_figures_are_well_formed_stable_and_hold_hostile_tokens_as_text():
+    drawn = every_attention_figure()
+    assert drawn == every_attention_figure()
+    for svg in drawn.values():
+        root = ElementTree.fromstring(svg)
+        assert not root.findall(".//{http://www.w3.org/2000/svg}script")
+        assert "prefers-color-scheme:dark" in svg
+    texts = [element.text for element in ElementTree.fromstring(drawn["strongest"]).iter() if element.text]
+    for token in ("</text>&", "$x$", "日"):
+        assert texts.count(token) == 8  # four heads, two sides
+
+
+def test_labels_of_a_confusion_matrix_may_be_anything():
+    labels = [CONTROLS, "long " * 20, "</svg>"]
+    texts = [element.text for element in ElementTree.fromstring(figures.confusion(np.eye(3, dtype=int), labels)).iter()]
+    assert "bell␇ escape␛[31m nul␀ o …" in texts and "long long long long long …" in texts and "</svg>" in texts
+
+
+def test_dark_colours_apply_to_what_matplotlib_writes():
+    svg = figures.schedule(inputs()["pretrain"]["train"])
+    for color in (theme.BLUE, theme.FAINT):
+        assert f"stroke: {color}" in svg and f'[style*="stroke: {color}"]{{stroke:{theme.DARK[color]}' in svg
+
+
+def test_long_curves_are_thinned_to_means():
+    values = np.arange(1000.0)
+    thinned = figures.thinned(values)
+    assert len(thinned) == 334 and thinned[0] == 1.0 and thinned[-1] == 999.0
+    np.testing.assert_array_equal(figures.thinned(values[:400]), values[:400])

@@ -10,7 +10,6 @@ import numpy as np
 from torch import Tensor
 
 
-
 class Dataset(Protocol):
     """Numbered samples that a model learns from."""
 

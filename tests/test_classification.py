@@ -91,7 +91,8 @@ def test_metrics_against_a_count_by_hand():
     assert figures["accuracy_stderr"] == pytest.approx((0.75 * 0.25 / 4) ** 0.5)
 
 
-def test_it_learns_to_tell_texts_apart(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_it_learns_to_tell_texts_apart(tmp_path, precision):
     rows = [
         {"text": f"{word} {i}", "label": label} for i in range(20) for word, label in (("ice", "cold"), ("sun", "hot"))
     ]
@@ -100,7 +101,7 @@ def test_it_learns_to_tell_texts_apart(tmp_path):
         TOKENIZER,
         {"train": rows[:30], "val": rows[30:], "test": rows[30:]},
         LABELS,
-        params(steps=40),
+        params(steps=40, precision=precision),
         seed=0,
         scratch=tmp_path,
         world=ALONE,

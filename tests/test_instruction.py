@@ -64,14 +64,14 @@ def test_rouge_l_by_hand():
     assert rouge_l(["the cat sat", "a"], ["the dog sat", "b"]) == pytest.approx((2 / 3) / 2)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_tuning_lowers_the_loss_of_responses(tmp_path, method):
+@pytest.mark.parametrize(("method", "precision"), [("full", "float32"), ("lora", "auto")])
+def test_tuning_lowers_the_loss_of_responses(tmp_path, method, precision):
     torch.manual_seed(0)
     done = finetune(
         small_model(vocab_size=257, block_size=BLOCK, dropout=0.0),
         TOKENIZER,
         {"train": ROWS * 8, "val": ROWS, "test": ROWS},
-        params(method=method, steps=40, lr=0.02),
+        params(method=method, steps=40, lr=0.02, precision=precision),
         seed=0,
         scratch=tmp_path,
         world=ALONE,

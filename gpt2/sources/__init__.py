@@ -1,0 +1,1 @@
+"""Where text comes from: docstrings of installed packages, and model files from the hub."""

@@ -1,0 +1,66 @@
+"""Whether texts share runs of words: how evaluation text is kept apart from training text.
+
+Brown et al. 2020 (GPT-3), appendix C, calls an example contaminated when 13 of its words in a row stand in the training
+text. Here a text shorter than that is contaminated when all of it stands there.
+"""
+
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import numpy as np
+
+RUN = 13  # words
+WORDS = re.compile(r"[a-z0-9]+")
+BREAK, UNKNOWN = 0, 1  # what stands between texts, and for a word that none of them has; words are numbered from 2
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it modulo 2**64 loses nothing
+
+
+def words(text: str) -> list[str]:
+    """Runs of Latin letters and digits, in lower case."""
+    return WORDS.findall(text.lower())
+
+
+class Phrases:
+    """The runs of words that occur in a collection of texts."""
+
+    def __init__(self, texts: Iterable[str]):
+        self._ids: dict[str, int] = {}
+        stream = array("Q")
+        for text in texts:
+            stream.extend([self._ids.setdefault(word, len(self._ids) + 2) for word in words(text)])
+            stream.append(BREAK)
+        with ThreadPoolExecutor() as pool:  # numpy sorts without the interpreter's lock
+            self._runs = list(pool.map(np.sort, _hashes(np.array(stream))))  # of 1, 2, ... RUN words
+
+    def shared(self, parts: list[str]) -> set[int]:
+        """The parts of a text, by index, that stand in the collection, in whole or in part.
+
+        These are the parts that a shared run of RUN words touches, which may cross from part to part, and the parts of
+        fewer words that are a shared run themselves.
+        """
+        ids = [self._numbers(part) for part in parts]
+        owner = [i for i, own in enumerate(ids) for _ in own]
+        touched = {i for start in self._starts(np.concatenate(ids), RUN) for i in owner[start : start + RUN]}
+        return touched | {i for i, own in enumerate(ids) if 0 < len(own) < RUN and len(self._starts(own, len(own)))}
+
+    def _numbers(self, text: str) -> np.ndarray:
+        return np.array([self._ids.get(word, UNKNOWN) for word in words(text)], dtype=np.uint64)
+
+    def _starts(self, ids: np.ndarray, size: int) -> np.ndarray:
+        """Where in `ids` a shared run of `size` words starts."""
+        known, hashes = self._runs[size - 1], next(islice(_hashes(ids), size - 1, None))
+        return np.flatnonzero(np.searchsorted(known, hashes, "left") < np.searchsorted(known, hashes, "right"))
+
+
+def _hashes(ids: np.ndarray) -> Iterator[np.ndarray]:
+    """For each length from 1 to RUN a number for each run of so many ids, modulo 2**64.
+
+    Runs that collide cost a text; equal runs are never missed.
+    """
+    hashes = np.zeros(len(ids), dtype=np.uint64)
+    for size in range(1, RUN + 1):
+        hashes = hashes[: max(len(ids) - size + 1, 0)] * FACTOR + ids[size - 1 :]
+        yield hashes

@@ -1,0 +1,201 @@
+"""The whole chain on the smoke profile, run by DVC in a copy of the repository as a user would."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.chain
+DOWNSTREAM = [
+    "finetune_classification",
+    "finetune_instruction",
+    "evaluate_parity",
+    "evaluate_hellaswag",
+    "plot_attention",
+    "report",
+]
+
+
+class Repository:
+    """A copy of the tracked files with a history of its own, so that experiments have a commit to start from."""
+
+    def __init__(self, place: Path):
+        self.path = place
+        names = self._git("ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\n")
+        for name in filter(None, names):
+            if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, place / name)
+        self.ok("git", "init", "--quiet")
+        self.ok(sys.executable, "-m", "stages.profile", "smoke")
+        self.commit()
+
+    def run(self, *command: str) -> subprocess.CompletedProcess:
+        """Runs a command there, this Python's folder first on the path."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+        environment.pop("DVC_ROOT", None)
+        return subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True)
+
+    def ok(self, *command: str) -> str:
+        """What a command that must succeed printed."""
+        done = self.run(*command)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout + done.stderr
+
+    def commit(self) -> None:
+        self.ok("git", "add", "--all")
+        identity = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"]
+        self.ok("git", *identity, "commit", "--quiet", "--message", "state")
+
+    def json(self, name: str) -> dict:
+        return json.loads((self.path / name).read_text())
+
+    @staticmethod
+    def _git(*arguments: str, cwd: Path) -> str:
+        return subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory) -> Repository:
+    repository = Repository(tmp_path_factory.mktemp("chain"))
+    repository.ok("dvc", "repro")
+    repository.commit()
+    return repository
+
+
+def test_every_stage_ran_and_a_second_repro_does_nothing(chain):
+    locked = YAML(typ="safe").load(chain.path / "dvc.lock")["stages"]
+    declared = YAML(typ="safe").load(chain.path / "dvc.yaml")["stages"]
+    assert locked.keys() == declared.keys() and len(declared) == 14
+    assert "Running stage" not in chain.ok("dvc", "repro")
+    assert "up to date" in chain.ok("dvc", "status")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("pretrain", "initial_loss train_loss val_loss unigram_entropy steps tokens parameters"),
+        ("classification", "accuracy f1 majority_accuracy n"),
+        ("instruction", "val_loss_before val_loss rouge_l exact_match n"),
+        ("parity", "max_abs_logit_diff loss_diff greedy_match"),
+        ("hellaswag", "acc acc_stderr acc_norm acc_norm_stderr n"),
+    ],
+)
+def test_metrics_have_the_keys_that_others_rely_on(chain, name, keys):
+    metrics = chain.json(f"reports/{name}/metrics.json")
+    assert set(keys.split()) <= metrics.keys()
+    assert all(isinstance(metrics[key], int | float) for key in keys.split())
+
+
+def test_throughput_is_measured(chain):
+    throughput = chain.json("reports/pretrain/throughput.json")
+    assert throughput["tokens_per_second"] > 0 and "model_flops_utilization" in throughput
+
+
+def test_pretraining_starts_near_ln_v_and_learns(chain):
+    metrics = chain.json("reports/pretrain/metrics.json")
+    assert metrics["initial_loss"] == pytest.approx(6.238, abs=0.15)  # ln 512
+    assert metrics["val_loss"] < metrics["initial_loss"] - 0.3
+
+
+def test_our_greedy_text_is_that_of_a_transformers_pipeline(chain):
+    prompt, model = "Returns the", "data/models/pretrain"
+    script = (
+        "import json; from transformers import pipeline; "
+        f"p = pipeline('text-generation', model='{model}'); "
+        f"print(json.dumps(p('{prompt}', do_sample=False, max_new_tokens=20)[0]['generated_text']))"
+    )
+    theirs = chain.run(sys.executable, "-c", script).stdout.splitlines()
+    command = ["-m", "gpt2.generate", "--model", model, "--prompt", prompt, "--greedy", "--new-tokens", "20"]
+    ours = chain.run(sys.executable, *command)
+    assert ours.returncode == 0, ours.stderr
+    assert json.loads(theirs[-1]).strip() == ours.stdout.strip()
+
+
+def test_every_model_directory_loads_in_transformers(chain):
+    script = (
+        "from transformers import AutoModelForCausalLM as LM, AutoModelForSequenceClassification as SC, AutoTokenizer\n"
+        "for name, kind in (('pretrain', LM), ('classification', SC), ('instruction', LM)):\n"
+        "    model, info = kind.from_pretrained(f'data/models/{name}', output_loading_info=True)\n"
+        "    assert not info['missing_keys'] and not info['unexpected_keys'], info\n"
+        "    assert len(AutoTokenizer.from_pretrained(f'data/models/{name}')) == model.config.vocab_size\n"
+    )
+    chain.ok(sys.executable, "-c", script)
+
+
+def test_an_experiment_reruns_pretrain_and_what_follows_and_shows_the_difference(chain):
+    printed = chain.ok("dvc", "exp", "run", "-S", "train.lr=0.0008")
+    ran = re.findall(r"Running stage '(\w+)'", printed)
+    assert ran[0] == "pretrain" and sorted(ran[1:]) == sorted(DOWNSTREAM)
+    difference = json.loads(chain.ok("dvc", "metrics", "diff", "--json"))
+    assert difference["reports/pretrain/metrics.json"]["val_loss"]["diff"] != 0
+    plots = chain.ok("dvc", "plots", "diff", "--json", "HEAD")
+    assert "reports/pretrain/val.csv" in plots
+    chain.ok("git", "checkout", "--force", ".")
+    chain.ok("dvc", "checkout", "--force")
+
+
+def test_two_processes_give_the_curve_of_one(chain):
+    curves = []
+    for processes in (1, 2):
+        launcher = f"torchrun --standalone --nproc-per-node={processes}"
+        chain.ok(sys.executable, "-m", "stages.profile", "smoke")
+        params = (chain.path / "params.yaml").read_text().replace("nproc-per-node=1", f"nproc-per-node={processes}")
+        (chain.path / "params.yaml").write_text(params)
+        chain.ok(*launcher.split(), "-m", "stages.pretrain")
+        curves.append(pd.read_csv(chain.path / "reports/pretrain/train.csv"))
+    chain.ok("git", "checkout", "--force", ".")
+    chain.ok("dvc", "checkout", "--force")
+    assert len(curves[0]) == 30
+    assert (curves[0].loss - curves[1].loss).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("model.n_head=5", "model.n_head = 5: must divide n_embd = 32"),
+        ("train.lr=fast", "train.lr = 'fast'"),
+        ("model.block_size=1000000", "block_size = 1000000"),
+    ],
+)
+def test_a_wrong_param_ends_in_one_line_before_any_work(chain, change, words):
+    done = chain.run("dvc", "exp", "run", "-S", change)
+    said = [line for line in (done.stdout + done.stderr).splitlines() if words in line]
+    assert done.returncode != 0 and len(said) == 1 and said[0].startswith("pretrain: ")
+    assert "Traceback" not in done.stdout + done.stderr
+    chain.ok("git", "checkout", "--force", ".")
+    chain.ok("dvc", "checkout", "--force")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "command", "words"),
+    [
+        ("data/tokens/train_000000.npy", "-m stages.pretrain --check", "data/tokens/train_000000.npy"),
+        ("data/models/pretrain/config.json", "-m stages.evaluate_parity", "data/models/pretrain/config.json"),
+        ("data/models/pretrain", "-m stages.evaluate_hellaswag", "data/models/pretrain: missing"),
+        ("data/models/pretrain", "-m gpt2.generate --model data/models/pretrain --prompt x", "data/models/pretrain"),
+        ("params.yaml", "-m stages.params", "params.yaml: no such file"),
+    ],
+)
+def test_a_damaged_input_ends_in_one_line(chain, damaged, command, words):
+    place, aside = chain.path / damaged, chain.path / "aside"
+    place.rename(aside)
+    try:
+        if damaged.endswith(".npy"):
+            place.write_bytes(aside.read_bytes()[:1000])
+        done = chain.run(sys.executable, *command.split())
+    finally:
+        if place.exists():
+            place.unlink()
+        aside.rename(place)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and words in done.stderr

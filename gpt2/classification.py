@@ -19,7 +19,7 @@ from gpt2.errors import InputError
 from gpt2.model import GPT, summed_cross_entropy
 from gpt2.runtime import World, move
 from gpt2.tokenizer import Tokenizer
-from gpt2.train import History, Trainer, mean_loss
+from gpt2.train import History, Trainer
 
 
 class GPTClassifier(nn.Module):
@@ -96,7 +96,7 @@ def predict(model: GPTClassifier, data: LabelledTexts, batch_size: int, world: W
     shares = []
     for first in range(0, len(data), batch_size):
         inputs, _ = data.batch(np.arange(first, min(first + batch_size, len(data))))
-        shares.append(model(move(inputs, world.device)).softmax(dim=1).cpu())
+        shares.append(model(move(inputs, world.device)).float().softmax(dim=1).cpu())
     return torch.cat(shares).numpy()
 
 
@@ -134,9 +134,10 @@ def finetune(
     freeze(model, params)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        predicted = predict(model, data["val"], params.micro_batch_size, world).argmax(axis=1)
-        loss = mean_loss(model, data["val"], params.micro_batch_size, world)
-        return {"loss": loss, "accuracy": float(accuracy_score(data["val"].labels, predicted))}
+        probabilities = predict(model, data["val"], params.micro_batch_size, world)
+        actual = data["val"].labels
+        loss = -np.log(probabilities[np.arange(len(actual)), actual]).mean()
+        return {"loss": float(loss), "accuracy": float(accuracy_score(actual, probabilities.argmax(axis=1)))}
 
     history = Trainer(model, data["train"], params, world=world, seed=seed, scratch=scratch, evaluate=evaluate).fit()
     probabilities = predict(model, data["test"], params.micro_batch_size, world)

@@ -1,6 +1,6 @@
 """Fine-tuning GPT-2 to follow instructions: Alpaca's prompt, loss on the response alone, full or LoRA.
 
-Shapes: B batch, T time.
+Shapes: B batch, T time, C channels.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from gpt2 import lora
 from gpt2.config import InstructionParams
 from gpt2.errors import InputError
 from gpt2.generate import generate_batch
-from gpt2.model import GPT, IGNORE
+from gpt2.model import GPT, IGNORE, summed_cross_entropy
 from gpt2.runtime import World
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import History, Trainer, mean_loss
@@ -81,6 +81,20 @@ class Responses:
         return sum(len(self.samples[i][0]) - self.samples[i][1] for i in ids)
 
 
+class ResponseModel(nn.Module):
+    """A language model whose forward gives the loss of responses: the many positions before them need no logits."""
+
+    def __init__(self, model: GPT):
+        super().__init__()
+        self.model = model
+
+    def forward(self, idx: Tensor, targets: Tensor) -> Tensor:
+        """Maps token ids and targets (B, T) to the cross-entropy in nats, summed over targets other than IGNORE."""
+        scored = targets != IGNORE  # (B, T)
+        hidden = self.model.hidden(idx)[scored]  # (targets, C)
+        return summed_cross_entropy(self.model.logits(hidden), targets[scored])
+
+
 @dataclass
 class Instructed:
     """A finished fine-tuning."""
@@ -118,7 +132,9 @@ def finetune(
     def evaluate(model: nn.Module) -> dict[str, float]:
         return {"loss": mean_loss(model, data["val"], params.micro_batch_size, world)}
 
-    history = Trainer(model, data["train"], params, world=world, seed=seed, scratch=scratch, evaluate=evaluate).fit()
+    history = Trainer(
+        ResponseModel(model), data["train"], params, world=world, seed=seed, scratch=scratch, evaluate=evaluate
+    ).fit()
     tuned = answer(model, tokenizer, asked, params)
     expected = [row["output"] for row in asked]
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -53,7 +53,7 @@ class LabelledTexts:
             text, label = row.get("text"), row.get("label")
             if not isinstance(text, str) or not text.strip():
                 raise InputError(f"{where}, line {line}: text = {text!r}: expected a text that is not empty")
-            if label not in numbers:
+            if not isinstance(label, str) or label not in numbers:
                 raise InputError(f"{where}, line {line}: label = {label!r}: expected one of {', '.join(labels)}")
             self.ids.append(tokenizer.encode(text)[:block_size])
             self.labels.append(numbers[label])

@@ -189,6 +189,13 @@ class LoRAParams(Section):
         tuple[Literal["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"], ...], Field(min_length=1, strict=False)
     ]
 
+    @field_validator("targets")
+    @classmethod
+    def _unique(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(targets)) < len(targets):
+            raise ValueError("names a layer twice")
+        return targets
+
 
 class InstructionParams(OptimParams):
     """Fine-tuning on instructions."""
@@ -226,7 +233,7 @@ class AttentionParams(Section):
 class Params(Section):
     """The whole of `params.yaml`."""
 
-    seed: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     docstrings: DocstringsParams
     data: DataParams
     tokenizer: TokenizerParams
@@ -262,5 +269,7 @@ def _explain(section: type[Section], error: dict) -> str:
     if error["type"] != "extra_forbidden":
         return f"{value}: {error['msg'].removeprefix('Value error, ')}"
     for name in error["loc"][:-1]:
-        section = section.model_fields[name].annotation
+        section = section.model_fields[name].annotation if issubclass(section, Section) else None
+        if not isinstance(section, type):  # a mapping or list of sections: its keys are not ours to list
+            return f"{value}: an unknown key"
     return f"{value}: an unknown key; expected one of {', '.join(section.model_fields)}"

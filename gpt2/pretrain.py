@@ -81,7 +81,8 @@ def pretrain(
         model, train_data, params, world=world, seed=seed, scratch=scratch, evaluate=evaluate, sample=sample
     )
     if world.main and not trainer.compiled:
-        print("training without torch.compile (train.compile is never, or there is no C++ compiler)")
+        why = "train.compile is never" if params.compile == "never" else "there is no C++ compiler"
+        print(f"training without torch.compile: {why}")
     history = trainer.fit()
     figures, speed = metrics(model, history, val_data.stream), throughput(model, history, trainer, world)
     return Pretrained(model, history, figures, speed)

@@ -52,18 +52,26 @@ class World:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Joins the processes that torchrun started (its environment variables say how many), or stands alone.
+    """Joins the processes that a launcher started, as torchrun's RANK and WORLD_SIZE say, or stands alone.
 
-    Each process asks the kernel to end it when its parent dies, so that a killed launcher leaves no worker behind.
+    A launched process asks the kernel to end it when its parent dies: a killed launcher leaves no worker behind. On
+    the CPU it uses one thread: sums are then taken in the same order however many processes and cores share the work,
+    and so the losses come out the same; more cores are put to use by more processes.
     """
+    launched = "RANK" in os.environ
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if 0 < torch.cuda.device_count() <= local_rank:
+        raise InputError(f"train.launcher: more processes a machine than its {torch.cuda.device_count()} GPUs")
     device = torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32
-    if size > 1:
+    elif launched:
+        torch.set_num_threads(1)
+    if launched:
         _die_with_parent()
+    if size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(rank, size, device)

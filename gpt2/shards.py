@@ -169,6 +169,7 @@ class TokenStream:
             raise InputError(f"{directory / MANIFEST}: another tokenizer made these shards; tokenize again")
         if split not in manifest.splits:
             raise InputError(f"{directory / MANIFEST}: no split {split!r}; it has {', '.join(manifest.splits)}")
+        self.split = split
         self._shards = [open_shard(directory, shard) for shard in manifest.splits[split].shards]
         self._starts = [0, *accumulate(len(shard) for shard in self._shards)]
 

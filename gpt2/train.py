@@ -101,6 +101,8 @@ class Trainer:
 
     def _wrap(self) -> None:
         if self.compiled:
+            # DDP would have the graph cut at its buckets, and so rounded otherwise than in a single process.
+            torch._dynamo.config.optimize_ddp = False
             self.forward = torch.compile(self.forward)
         if self.world.size > 1:
             self.forward = DistributedDataParallel(self.forward)

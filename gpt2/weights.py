@@ -96,6 +96,8 @@ def read_config(directory: Path) -> tuple[GPTConfig, dict]:
     for key, (usual, allowed) in COMPUTED.items():
         if raw.get(key, usual) not in allowed:
             raise InputError(f"{path}: {key} = {raw[key]!r}: expected {usual!r}, what this code computes")
+    if raw.get("n_inner") not in (None, 4 * raw.get("n_embd", 0)):
+        raise InputError(f"{path}: n_inner = {raw['n_inner']!r}: expected null or 4 * n_embd, what this code computes")
     shape = {
         "block_size": raw.get("n_positions", 1024),
         "n_layer": raw.get("n_layer"),

@@ -40,9 +40,12 @@ def apply(profile: str) -> str:
     yaml = YAML()  # round trip
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 1000
-    before = PATH.read_text(encoding="utf-8")
+    parse(Params, read_yaml(PATH), str(PATH))
+    before, overlay = PATH.read_text(encoding="utf-8"), read_yaml(path)
+    if not isinstance(overlay, MutableMapping):
+        raise InputError(f"{path}: expected sections of params.yaml, found {type(overlay).__name__}")
     params = yaml.load(before)
-    merge(params, read_yaml(path), str(path))
+    merge(params, overlay, str(path))
     after = io.StringIO()
     yaml.dump(params, after)
     parse(Params, YAML(typ="safe", pure=True).load(after.getvalue()), str(path))

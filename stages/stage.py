@@ -104,7 +104,7 @@ class Stage:
             if out.is_dir() and not out.is_symlink():
                 shutil.rmtree(out)
             out.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staged, out)
+            shutil.move(staged, out)  # across file systems too
 
     def _files(self) -> list[Path]:
         files = [file for dep in self.declared_deps for file in ([dep] if dep.is_file() else dep.rglob("*"))]

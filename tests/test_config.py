@@ -3,7 +3,7 @@
 import pytest
 from ruamel.yaml import YAML
 
-from gpt2.config import OPENAI_SHAPES, Params, openai_config, parse
+from gpt2.config import OPENAI_SHAPES, Params, Section, openai_config, parse
 from gpt2.errors import InputError
 from tests.conftest import ROOT
 
@@ -67,3 +67,20 @@ def test_a_file_that_is_no_mapping_is_refused():
 def test_openai_shapes_have_heads_of_64(name):
     config = openai_config(name)
     assert config.n_embd // config.n_head == 64
+
+
+def test_an_unknown_key_inside_a_mapping_of_sections_is_named():
+    class Row(Section):
+        n: int
+
+    class Table(Section):
+        rows: dict[str, Row]
+
+    with pytest.raises(InputError, match=r"table\.json: rows\.a\.m = 2: an unknown key"):
+        parse(Table, {"rows": {"a": {"n": 1, "m": 2}}}, "table.json")
+
+
+def test_a_lora_target_named_twice_is_refused(raw):
+    raw["instruction"]["lora"]["targets"] *= 2
+    with pytest.raises(InputError, match=r"instruction\.lora\.targets = .*names a layer twice"):
+        parse(Params, raw, "params.yaml")

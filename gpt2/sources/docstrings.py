@@ -60,7 +60,9 @@ def split_apart(docstrings: list[Docstring], params: DocstringsParams) -> list[D
                     )
                     own.append(Document(docstring.name, docstring.package, split, text, summary, code))
         if not own:
-            raise InputError(f"docstrings.heldout = {params.heldout}: leaves no document in {split}")
+            raise InputError(
+                f"docstrings.heldout = {params.heldout}, min_words = {params.min_words}: leave no document in {split}"
+            )
         earlier.append(Phrases(part for document in own for part in (document.text, document.summary, document.code)))
         documents += own
     return documents

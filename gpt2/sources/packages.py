@@ -14,7 +14,7 @@ from gpt2.errors import InputError
 from gpt2.progress import bar
 from gpt2.sources.prose import prose
 
-MAX_CODE = 300  # characters of a function; with the prompt around it they fit a context of 256 tokens
+MAX_CODE = 300  # characters of a function; with the prompt around it they nearly all fit a context of 256 tokens
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (ast.ClassDef, ast.If, ast.Try, ast.With)  # statements whose definitions belong to the module or class
 

@@ -79,5 +79,5 @@ def test_a_summary_that_training_has_is_not_used():
 
 
 def test_a_split_without_documents_is_refused():
-    with pytest.raises(InputError, match="docstrings.heldout = 0.2: leaves no document in val"):
+    with pytest.raises(InputError, match="docstrings.heldout = 0.2, min_words = 5: leave no document in val"):
         split_apart([docstring(TRAIN[0], own(1)), docstring(TEST[0], own(2))], PARAMS)

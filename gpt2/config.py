@@ -1,91 +1,24 @@
-"""Typed, frozen, validated settings: what may stand in `params.yaml`, and the shape of a model.
+"""What may stand in `params.yaml`, and the shape of a model: typed, frozen, validated.
 
-Each class mirrors one section of the file. No field has a default: the file is the only place where a value is set.
+Each class mirrors one section of the file; those of the data are in `gpt2/data_config.py`. No field has a default: the
+file is the only place where a value is set.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from gpt2.errors import InputError
-
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
-Text = Annotated[str, Field(min_length=1)]
-TextList = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]  # YAML gives a list; tuples cannot be changed
-
-
-class Section(BaseModel):
-    """A section of `params.yaml`: unknown keys are refused, types are not coerced, values cannot be reassigned."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-# --- data ----------------------------------------------------------------------------------------------------------
-
-
-class DocstringsParams(Section):
-    """The text that `pip` has already put on the machine: the docstrings of these installed packages."""
-
-    packages: TextList  # import names, e.g. sklearn
-    min_words: PositiveInt  # shorter docstrings are left out
-    heldout: Annotated[float, Field(gt=0, lt=0.5)]  # share of documents for validation, and the same again for test
-
-
-class CorpusParams(Section):
-    """Where the pretraining text comes from."""
-
-    source: Literal["docstrings"]
-
-
-class ExamplesParams(Section):
-    """Where a labelled set comes from and how much of it to keep."""
-
-    source: Literal["docstrings"]
-    max_train: PositiveInt  # examples
-    max_eval: PositiveInt  # examples in validation, and as many in test
-
-
-class HellaSwagDataParams(Section):
-    """Where the multiple-choice completions come from."""
-
-    source: Literal["docstrings"]
-    max_examples: PositiveInt
-
-
-class Gpt2SourceParams(Section):
-    """OpenAI's weights: fetched from the hub, or left out."""
-
-    source: Literal["none", "hub"]
-    repo: Text  # owner/name on the hub
-    revision: Text  # branch, tag or commit
-
-
-class DataParams(Section):
-    """One section a download stage."""
-
-    corpus: CorpusParams
-    instructions: ExamplesParams
-    classification: ExamplesParams
-    hellaswag: HellaSwagDataParams
-    gpt2: Gpt2SourceParams
-
-
-class TokenizerParams(Section):
-    """The vocabulary: trained here on the corpus, or GPT-2's own."""
-
-    source: Literal["train", "gpt2"]
-    vocab_size: Annotated[int, Field(ge=257, le=65536)]  # 256 bytes and <|endoftext|> at the least; ids are uint16
-
-
-class TokensParams(Section):
-    """How the token stream is cut into files."""
-
-    shard_tokens: Annotated[int, Field(ge=1024)]
-
+from gpt2.data_config import DataParams, DocstringsParams, TokenizerParams, TokensParams
+from gpt2.section import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Section,
+    Text,
+    TextList,
+)
 
 # --- model and training --------------------------------------------------------------------------------------------
 
@@ -165,6 +98,8 @@ class OptimParams(Section):
 class TrainParams(OptimParams):
     """Pretraining."""
 
+    init: Literal["scratch", "gpt2"]  # GPT-2's initialization in the shape of `model`, or data/models/gpt2
+    steps: NonNegativeInt  # 0: the model stays as it begins, and is only evaluated
     launcher: Text  # the command that starts the worker processes
     val_tokens: PositiveInt  # tokens of the validation split that each evaluation reads
     sample_prompt: str  # continued at each evaluation; may be empty
@@ -245,31 +180,3 @@ class Params(Section):
     parity: ParityParams
     hellaswag: HellaSwagParams
     attention: AttentionParams
-
-
-def parse(section: type[Section], raw: object, where: str):
-    """Validates `raw`, what YAML gave, as `section`.
-
-    Raises InputError with one line: file, key, value and what is allowed; further mistakes are counted.
-    """
-    try:
-        return section.model_validate(raw)
-    except ValidationError as error:
-        first, *others = error.errors(include_url=False)
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        more = f" (and {len(others)} more)" if others else ""
-        raise InputError(f"{where}: {key} {_explain(section, first)}{more}") from None
-
-
-def _explain(section: type[Section], error: dict) -> str:
-    """What is wrong with the key that a pydantic error is about, and what is allowed."""
-    if error["type"] == "missing":
-        return "is missing"
-    value = f"= {error['input']!r}"
-    if error["type"] != "extra_forbidden":
-        return f"{value}: {error['msg'].removeprefix('Value error, ')}"
-    for name in error["loc"][:-1]:
-        section = section.model_fields[name].annotation if issubclass(section, Section) else None
-        if not isinstance(section, type):  # a mapping or list of sections: its keys are not ours to list
-            return f"{value}: an unknown key"
-    return f"{value}: an unknown key; expected one of {', '.join(section.model_fields)}"

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from gpt2.config import Section, parse
 from gpt2.errors import InputError
 from gpt2.files import read_jsonl
 from gpt2.model import GPT
 from gpt2.progress import bar
+from gpt2.section import Section, parse
 from gpt2.tokenizer import Tokenizer
 
 ENDINGS = 4

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from gpt2.config import Params, parse
+from gpt2.config import Params
 from gpt2.errors import InputError
 from gpt2.files import write_text
+from gpt2.section import parse
 from stages.params import PATH, read_yaml
 
 PROFILES = Path("profiles")
@@ -38,6 +39,7 @@ def apply(profile: str) -> str:
     if profile not in known:
         raise InputError(f"unknown profile {profile!r}; expected one of {', '.join(known)}")
     yaml = YAML()  # round trip
+    yaml.preserve_quotes = True
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 1000
     parse(Params, read_yaml(PATH), str(PATH))

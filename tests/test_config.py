@@ -3,8 +3,9 @@
 import pytest
 from ruamel.yaml import YAML
 
-from gpt2.config import OPENAI_SHAPES, Params, Section, openai_config, parse
+from gpt2.config import OPENAI_SHAPES, Params, openai_config
 from gpt2.errors import InputError
+from gpt2.section import Section, parse
 from tests.conftest import ROOT
 
 

@@ -37,7 +37,10 @@ def test_the_shipped_params_are_the_sample():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("train:\n  learning_rate: 1.0\n", "train.learning_rate is an unknown key; expected one of launcher, steps"),
+        (
+            "train:\n  learning_rate: 1.0\n",
+            "train.learning_rate is an unknown key; expected one of init, launcher, steps",
+        ),
         ("model:\n  n_head: 5\n", "model.n_head = 5: must divide n_embd"),
         ("model: small\n", "model = 'small'"),
     ],

@@ -1,10 +1,12 @@
 """Files written whole or not at all, and read with errors that name the file and the row."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +15,10 @@ from gpt2.errors import InputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; on success its file is synced to disk and takes `path`'s place."""
+    """Gives a temporary path beside `path`; on success its file is synced to disk and takes `path`'s place.
+
+    Raises OSError with errno ENOSPC where the disk is full, which torch, safetensors and numpy tell in other ways.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -21,6 +26,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except Exception as error:
+        full = os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(path.parent).free < 1 << 16
+        if full and getattr(error, "errno", None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -41,11 +51,11 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def write_csv(path: Path, rows: list[dict]) -> None:
-    """Writes a header from the first row's keys, then the rows; floats with six significant digits."""
-    assert rows, f"{path}: a csv needs at least one row"
+def write_csv(path: Path, rows: list[dict], columns: Sequence[str] = ()) -> None:
+    """Writes a header of `columns`, or of the first row's keys, then the rows; floats with six significant digits."""
+    assert rows or columns, f"{path}: a csv needs a header"
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
@@ -81,19 +91,21 @@ def read_jsonl(path: Path) -> list[dict]:
     return rows
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path, may_be_empty: bool = False) -> list[dict[str, str]]:
     """Reads rows under a header; values stay text.
 
-    Raises InputError if the file is missing, not UTF-8 or without rows, and for a row that is shorter or longer.
+    Raises InputError if the file is missing or not UTF-8, for a row that is shorter or longer than the header, and
+    where there is none at all, unless the file may be empty but for its header.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8: {error}") from None
-    if not rows:
+    if not (rows or (may_be_empty and reader.fieldnames)):
         raise InputError(f"{path}: expected a header and at least one row")
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():

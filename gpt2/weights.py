@@ -12,10 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gpt2.config import GPTConfig, parse
+from gpt2.config import GPTConfig
 from gpt2.errors import InputError
 from gpt2.files import read_json, replacing, write_json
 from gpt2.model import GPT
+from gpt2.section import parse
 
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 NOT_PARAMETERS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # causal masks, and the tied copy of wte
@@ -90,6 +91,8 @@ def read_config(directory: Path) -> tuple[GPTConfig, dict]:
     path = directory / "config.json"
     if not directory.is_dir():
         raise InputError(f"{directory}: no such model directory")
+    if not path.exists() and (directory / "manifest.json").exists():
+        raise InputError(f"{directory}: OpenAI's weights were left out; set data.gpt2.source to hub or local")
     raw = read_json(path)
     if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
         raise InputError(f"{path}: expected a GPT-2 checkpoint, with model_type = 'gpt2'")

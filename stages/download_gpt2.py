@@ -1,14 +1,20 @@
-"""Stage download_gpt2: OpenAI's weights from the hub, or a manifest that says they were left out."""
+"""Stage download_gpt2: OpenAI's weights from the hub or from data/local/gpt2, or a manifest that they were left out."""
 
 from gpt2.files import write_json
-from gpt2.sources.hub import fetch_model
+from gpt2.sources.pretrained import copy_model, fetch_model
 from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
     params = stage.param("data.gpt2")
     out = stage.out("data/models/gpt2")
-    manifest = {"source": "none"} if params.source == "none" else fetch_model(params.repo, params.revision, out)
+    match params.source:
+        case "hub":
+            manifest = fetch_model(params.repo, params.revision, out)
+        case "local":
+            manifest = copy_model(stage.dep("data/local/gpt2"), out)
+        case "none":
+            manifest = {"source": "none"}
     write_json(out / "manifest.json", manifest)
 
 

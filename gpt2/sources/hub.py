@@ -1,54 +1,252 @@
-"""Model files from the Hugging Face hub.
+"""Files of a repository on the Hugging Face hub, at one commit.
 
-`huggingface_hub` resumes transfers, checks sizes and hashes, retries, and honours HF_HOME, HF_TOKEN, HF_ENDPOINT and
-HF_HUB_OFFLINE.
+They lie in huggingface_hub's cache, in its own layout: other tools find what is fetched here, and the other way round.
+huggingface_hub reads HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE.
 """
 
-import shutil
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from os.path import relpath
 from pathlib import Path
+from time import sleep
+from typing import Literal, TypeVar
 
-from huggingface_hub import HfApi, snapshot_download
+from filelock import FileLock
+from huggingface_hub import HfApi, constants, get_cached_repo_tree, hf_hub_url, is_offline_mode
 from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    HTTPError,
+    CachedRepoTreeNotFoundError,
+    EntryNotFoundError,
     OfflineModeIsEnabled,
-    RepositoryNotFoundError,
     RevisionNotFoundError,
+    RevisionResolutionError,
 )
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import disable_progress_bars, filter_repo_objects
 
 from gpt2.errors import InputError
-from gpt2.files import sha256
+from gpt2.files import read_json, write_json, write_text
+from gpt2.progress import bar
+from gpt2.sources.refusals import ERRORS, explanation
+from gpt2.sources.transfer import WAIT, RemoteFile, Transfer, retrying
 
-MODEL_FILES = [
-    "config.json",
-    "model.safetensors",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-]
+T = TypeVar("T")
 
 
-def fetch_model(repo: str, revision: str, directory: Path) -> dict:
-    """Downloads a GPT-2 checkpoint and its tokenizer into `directory`.
+class Repository:
+    """A repository on the hub at one commit.
 
-    Returns what was fetched: repo, revision, the commit that the hub resolved it to, and size and sha256 of each file.
-    Raises InputError naming the repo when it is missing, gated or cannot be reached.
+    Every method raises InputError with one line that begins with `key`, the section of params that names the
+    repository. What the hub says about a commit never changes: it is kept in the cache, where offline mode finds it.
     """
-    try:
-        commit = HfApi().model_info(repo, revision=revision).sha
-        snapshot_download(repo, revision=commit, allow_patterns=MODEL_FILES, local_dir=directory)
-    except GatedRepoError:
-        raise InputError(f"data.gpt2.repo = {repo!r}: access is gated; accept its terms and set HF_TOKEN") from None
-    except RevisionNotFoundError:
-        raise InputError(f"data.gpt2.revision = {revision!r}: no such branch, tag or commit in {repo}") from None
-    except (RepositoryNotFoundError, HFValidationError):
-        raise InputError(f"data.gpt2.repo = {repo!r}: no such repository (a private one needs HF_TOKEN)") from None
-    except OfflineModeIsEnabled:
-        raise InputError(f"data.gpt2.repo = {repo!r}: offline mode is on; unset HF_HUB_OFFLINE to download") from None
-    except HTTPError as error:
-        raise InputError(f"data.gpt2.repo = {repo!r}: the hub cannot be reached ({error}); try again") from None
-    shutil.rmtree(directory / ".cache", ignore_errors=True)  # the transfer's own notes
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(directory.iterdir())}
-    return {"source": "hub", "repo": repo, "revision": revision, "commit": commit, "files": files}
+
+    def __init__(
+        self, kind: Literal["model", "dataset"], name: str, revision: str, key: str, wait: float = WAIT
+    ) -> None:
+        """Resolves `revision`. wait: seconds before the second of five tries; doubles with each further one."""
+        self.kind, self.name, self.revision, self._key, self._wait = kind, name, revision, key, wait
+        self._api = HfApi()
+        self._known: dict[str, RemoteFile] = {}
+        disable_progress_bars()  # huggingface_hub's own: gpt2.progress draws the one there is
+        with self._explaining():
+            folder = repo_folder_name(repo_id=name, repo_type=kind)
+            cache = Path(constants.HF_HUB_CACHE).resolve()
+            self._storage, self._locks = cache / folder, cache / ".locks" / folder
+            self.commit = self._resolve()
+
+    def record(self) -> dict:
+        """What a manifest says of the repository."""
+        return {"source": "hub", "repo": self.name, "revision": self.revision, "commit": self.commit}
+
+    def matching(self, patterns: Sequence[str]) -> list[str]:
+        """The paths that match any of the patterns, sorted; `*` matches across folders too.
+
+        Raises InputError naming a pattern that matches nothing.
+        """
+        found = set()
+        for pattern in patterns:
+            fixed = re.split(r"[*?[]", pattern)[0]
+            matches = set(filter_repo_objects(self._list(_folder(fixed)), allow_patterns=pattern))
+            if not matches:
+                raise self._wrong(f"no file at revision {self.revision!r} matches {pattern!r}")
+            found |= matches
+        return sorted(found)
+
+    def splits(self, config: str | None) -> dict[str, list[str]]:
+        """The paths of a configuration's data files by split, as `datasets` finds them.
+
+        Raises InputError naming an unknown configuration and those that there are.
+        """
+
+        def ask() -> dict[str, list[str]]:
+            prefix = f"hf://datasets/{self.name}@{self.commit}/"
+            splits = {str(split): list(urls) for split, urls in self._builder(config).config.data_files.items()}
+            for url in (url for urls in splits.values() for url in urls if not url.startswith(prefix)):
+                raise self._wrong(f"its data file {url} lies outside the repository")
+            return {split: [url.removeprefix(prefix) for url in urls] for split, urls in splits.items()}
+
+        return self._remember(f"splits of configuration {config!r}", ask)
+
+    def label_names(self, config: str | None, column: str) -> list[str] | None:
+        """What the data set itself calls the labels 0, 1, ... of a column; None if it does not say."""
+
+        def ask() -> list[str] | None:
+            return getattr((self._builder(config).info.features or {}).get(column), "names", None)
+
+        return self._remember(f"labels in {column!r} of configuration {config!r}", ask)
+
+    def fetch(self, paths: Sequence[str], ahead: int = 4) -> Iterator[Path]:
+        """Local files with the contents of `paths`, in their order, verified.
+
+        At most `ahead` are on their way at a time, counting the one that is waited for; a caller that stops early
+        stops them. A transfer that was interrupted, by a kill too, goes on where it ended. Raises OSError when the disk
+        is full.
+        """
+        files = [self._find(path) for path in paths]
+        stop = threading.Event()
+        under_way = deque()
+        with (
+            bar(total=sum(file.size for file in files), desc=self.name, unit="B", unit_scale=True) as progress,
+            ThreadPoolExecutor(ahead) as pool,
+        ):
+            bring = partial(self._bring, transfer=Transfer(progress, self._wait, stop))
+            try:
+                for file in files:
+                    under_way.append(pool.submit(bring, file))
+                    if len(under_way) == ahead:
+                        yield self._arrived(under_way.popleft())
+                while under_way:
+                    yield self._arrived(under_way.popleft())
+            finally:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _arrived(self, transfer: Future) -> Path:
+        with self._explaining():
+            return transfer.result()
+
+    def _bring(self, file: RemoteFile, transfer: Transfer) -> Path:
+        """Puts a file into the cache: its content under blobs/, and under snapshots/ a link to it."""
+        blob = self._storage / "blobs" / file.etag
+        pointer = self._storage / "snapshots" / self.commit / file.path
+        if pointer.exists() and file.matches(pointer):
+            transfer.advance(file.size)
+            return pointer
+        if is_offline_mode():
+            raise self._not_cached(f"{file.path}, or has it damaged")
+        if file.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
+            raise self._wrong(f"{file.path} is too large for the hub's HTTP; `hf download` can put it into the cache")
+        for folder in (blob.parent, pointer.parent, self._locks):
+            folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._locks / f"{file.etag}.lock"):  # the one that huggingface_hub takes
+            transfer.fetch(file, hf_hub_url(self.name, file.path, repo_type=self.kind, revision=self.commit), blob)
+            if pointer.resolve() != blob.resolve():  # another process may have put it right, and be reading it
+                pointer.unlink(missing_ok=True)
+                pointer.symlink_to(relpath(blob, pointer.parent))
+        return pointer
+
+    def _resolve(self) -> str:
+        """The commit of the revision, and a note of it where huggingface_hub would look for it offline."""
+        which = {"repo_id": self.name, "repo_type": self.kind, "revision": self.revision}
+        if is_offline_mode():
+            try:
+                return self._api.resolve_revision(**which, local_files_only=True).resolved
+            except RevisionResolutionError:
+                raise self._not_cached(f"revision {self.revision!r}") from None
+        ask = partial(self._api.repo_info, **which, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
+        commit = retrying(ask, self._wait, sleep).sha
+        if commit != self.revision:
+            with self._locked():
+                write_text(self._storage / "refs" / self.revision, commit)
+        return commit
+
+    def _find(self, path: str) -> RemoteFile:
+        if path not in self._known:
+            self._list(_folder(path))
+        if path not in self._known:
+            raise self._wrong(f"no file {path!r} at revision {self.revision!r}")
+        return self._known[path]
+
+    def _list(self, folder: str) -> list[str]:
+        """The paths below a folder, however deep; "" is the top."""
+
+        def ask() -> list[list]:
+            if is_offline_mode():  # huggingface_hub may have listed it
+                tree = get_cached_repo_tree(self.name, repo_type=self.kind, revision=self.commit)
+            else:
+                where = {"path_in_repo": folder or None, "revision": self.commit, "repo_type": self.kind}
+                tree = self._api.list_repo_tree(self.name, recursive=True, **where)  # tries again by itself
+            try:
+                files = [file for file in tree if isinstance(file, RepoFile)]
+            except EntryNotFoundError:
+                return []
+            return [[file.path, file.size, file.lfs.sha256 if file.lfs else file.blob_id] for file in files]
+
+        files = [RemoteFile(*file) for file in self._remember(f"files in {folder or 'all folders'}", ask)]
+        self._known |= {file.path: file for file in files}
+        return [file.path for file in files if not folder or file.path.startswith(f"{folder}/")]
+
+    def _builder(self, config: str | None):
+        """The object in which `datasets` holds what it found out about a configuration."""
+        if is_offline_mode():
+            raise OfflineModeIsEnabled
+        import datasets  # takes seconds, and is needed once for a commit
+
+        datasets.disable_progress_bars()
+        about = {"revision": self.commit}
+        try:
+            return retrying(partial(datasets.load_dataset_builder, self.name, config, **about), self._wait, sleep)
+        except (FileNotFoundError, RuntimeError) as error:  # no data files; a script in their place
+            self._api.auth_check(self.name, repo_type="dataset")
+            raise self._wrong(f"`datasets` finds nothing that it can read: {' '.join(str(error).split())}") from None
+        except ValueError:
+            names = datasets.get_dataset_config_names(self.name, **about)
+            known = f"expected one of {', '.join(names)}, the configurations of {self.name}"
+            raise InputError(f"{self._key}.config = {config!r}: {known}") from None
+
+    def _remember(self, question: str, ask: Callable[[], T]) -> T:
+        """The answer to a question about this commit: from the cache, or else asked and put there."""
+        place = self._storage / "answers" / self.commit / f"{sha256(question.encode()).hexdigest()[:16]}.json"
+        if not place.exists():
+            with self._explaining():
+                try:
+                    answer = ask()
+                except (OfflineModeIsEnabled, CachedRepoTreeNotFoundError):
+                    raise self._not_cached(f"the {question}") from None
+            with self._locked():
+                write_json(place, {"question": question, "answer": answer})
+        return read_json(place)["answer"]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keeps other processes from writing the same small file of the cache."""
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._locks / "answers.lock"):
+            yield
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Turns what the libraries raise into InputError."""
+        try:
+            yield
+        except RevisionNotFoundError:
+            line = f"{self._key}.revision = {self.revision!r}: no such branch, tag or commit in {self.name}"
+            raise InputError(line) from None
+        except ERRORS as error:
+            raise self._wrong(explanation(error, self.kind, self.name)) from None
+
+    def _wrong(self, line: str) -> InputError:
+        return InputError(f"{self._key}.repo = {self.name!r}: {line}")
+
+    def _not_cached(self, what: str) -> InputError:
+        return self._wrong(f"HF_HUB_OFFLINE is set, and the cache lacks {what}")
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]

@@ -1,0 +1,50 @@
+"""A GPT-2 checkpoint with its tokenizer, as transformers lays it out: from the hub, or from a folder."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpt2.errors import InputError
+from gpt2.files import sha256
+from gpt2.sources.hub import Repository
+
+NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
+OPTIONAL = ("tokenizer.json", "tokenizer_config.json")
+
+
+def fetch_model(repo: str, revision: str, directory: Path) -> dict:
+    """Downloads a checkpoint into `directory`, e.g. that of openai-community/gpt2 or of its larger sisters.
+
+    Returns what was fetched: repo, revision, the commit that the hub resolved it to, and size and sha256 of each file.
+    Raises InputError naming the repo when it is missing, gated, cannot be reached or lacks a file.
+    """
+    repository = Repository("model", repo, revision, key="data.gpt2")
+    names = repository.matching(["*"])
+    for name in NEEDED:
+        if name not in names:
+            raise InputError(f"data.gpt2.repo = {repo!r}: no {name} at revision {revision!r}; expected a GPT-2")
+    names = [name for name in (*NEEDED, *OPTIONAL) if name in names]
+    found = dict(zip(names, repository.fetch(names), strict=True))
+    return {**repository.record(), "files": _copied(found, directory)}
+
+
+def copy_model(source: Path, directory: Path) -> dict:
+    """Takes a checkpoint from a folder of one's own. Raises InputError naming a file that is missing."""
+    for name in NEEDED:
+        if not (source / name).is_file():
+            raise InputError(f"{source / name}: no such file; data.gpt2.source = 'local' needs {', '.join(NEEDED)}")
+    found = {name: source / name for name in (*NEEDED, *OPTIONAL) if (source / name).is_file()}
+    return {"source": "local", "files": _copied(found, directory)}
+
+
+def _copied(files: Mapping[str, Path], directory: Path) -> dict[str, dict]:
+    """Copies files into `directory` under their names; returns size and sha256 of each.
+
+    Copies, not links: DVC takes away the right to write to what it tracks, and whoever edits config.json in place
+    would edit it in the hub's cache too.
+    """
+    for name, file in files.items():
+        shutil.copyfile(file, directory / name)
+    return {
+        name: {"bytes": (directory / name).stat().st_size, "sha256": sha256(directory / name)} for name in sorted(files)
+    }

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gpt2 import weights
 from gpt2.config import ClassificationParams
 from gpt2.errors import InputError
+from gpt2.files import read_json
 from gpt2.model import GPT, summed_cross_entropy
 from gpt2.runtime import World, move
 from gpt2.tokenizer import Tokenizer
@@ -74,6 +75,15 @@ class LabelledTexts:
         return len(ids)
 
 
+def read_labels(path: Path) -> list[str]:
+    """The labels in the order of their numbers. Raises InputError unless they are two texts or more, all different."""
+    labels = read_json(path)
+    texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    if not texts or len(set(labels)) < max(2, len(labels)):
+        raise InputError(f"{path}: expected a list of at least two texts, all different")
+    return labels
+
+
 def freeze(model: GPTClassifier, params: ClassificationParams) -> None:
     """Leaves trainable what `params.trainable` says; the head always is.
 
@@ -117,16 +127,18 @@ def finetune(
     labels: list[str],
     params: ClassificationParams,
     *,
+    source: Path,
     seed: int,
     scratch: Path,
     world: World,
 ) -> Classified:
     """Trains a head, and as much of `base` as `params` says, on `rows["train"]`; reports on `rows["test"]`.
 
-    Raises InputError for rows that are malformed, and for training that diverges.
+    `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
+    malformed, and for training that diverges.
     """
     data = {
-        split: LabelledTexts(rows[split], labels, tokenizer, base.config.block_size, f"{split}.jsonl")
+        split: LabelledTexts(rows[split], labels, tokenizer, base.config.block_size, f"{source}/{split}.jsonl")
         for split in ("train", "val", "test")
     }
     torch.manual_seed(seed)

@@ -111,16 +111,18 @@ def finetune(
     rows: dict[str, list[dict]],
     params: InstructionParams,
     *,
+    source: Path,
     seed: int,
     scratch: Path,
     world: World,
 ) -> Instructed:
     """Trains `model`, or adapters in it, on `rows["train"]`; answers examples of `rows["test"]` before and after.
 
-    Raises InputError for rows that are malformed, and for training that diverges.
+    `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
+    malformed, and for training that diverges.
     """
     data = {
-        split: Responses(rows[split], tokenizer, model.config.block_size, f"{split}.jsonl")
+        split: Responses(rows[split], tokenizer, model.config.block_size, f"{source}/{split}.jsonl")
         for split in ("train", "val", "test")
     }
     asked = data["test"].rows[: params.responses]

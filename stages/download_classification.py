@@ -1,18 +1,26 @@
-"""Stage download_classification: excerpts of docstrings, labelled with the package that they come from."""
+"""Stage download_classification: texts with their labels, or excerpts of docstrings with the package they come from."""
 
 from gpt2.files import write_json, write_jsonl
+from gpt2.sources import packages
 from gpt2.sources.classification import classification_rows
 from gpt2.sources.docstrings import read_documents
+from gpt2.sources.labelled import read_classification
 from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    documents, _ = read_documents(stage.param("docstrings"))
-    rows, labels = classification_rows(documents, stage.param("data.classification"))
+    params = stage.param("data.classification")
+    if params.source == "docstrings":
+        docstrings = stage.param("docstrings")
+        rows, labels = classification_rows(read_documents(docstrings)[0], params)
+        manifest = packages.manifest(docstrings.packages, rows)
+    else:
+        rows, labels, manifest = read_classification(params, stage.dep("data/local/classification"))
     out = stage.out("data/raw/classification")
     for split, own in rows.items():
         write_jsonl(out / f"{split}.jsonl", own)
     write_json(out / "labels.json", labels)
+    write_json(out / "manifest.json", manifest)
 
 
 if __name__ == "__main__":

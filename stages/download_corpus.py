@@ -1,14 +1,20 @@
-"""Stage download_corpus: the docstrings of installed packages as pretraining text."""
+"""Stage download_corpus: text to pretrain on: docstrings of installed packages, or files of the hub's or one's own."""
 
 from gpt2.sources.corpus import corpus_rows, write_corpus
 from gpt2.sources.docstrings import read_documents
+from gpt2.sources.parts import write_parts
 from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    params = stage.param("docstrings")
-    documents, skipped = read_documents(params)
-    write_corpus(stage.out("data/raw/corpus"), corpus_rows(documents), params.packages, skipped)
+    params = stage.param("data.corpus")
+    out = stage.out("data/raw/corpus")
+    if params.source == "docstrings":
+        docstrings = stage.param("docstrings")
+        documents, skipped = read_documents(docstrings)
+        write_corpus(out, corpus_rows(documents), docstrings.packages, skipped)
+    else:
+        write_parts(params, stage.dep("data/local/corpus"), out)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,24 @@
-"""Stage download_hellaswag: sentences of held-out docstrings, each to be completed with one of four."""
+"""Stage download_hellaswag: contexts with four endings: HellaSwag's, or sentences of held-out docstrings."""
 
-from gpt2.files import write_jsonl
+from gpt2.files import write_json, write_jsonl
+from gpt2.sources import packages
 from gpt2.sources.completions import completion_rows
 from gpt2.sources.docstrings import read_documents
+from gpt2.sources.hellaswag import read_completions
 from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    documents, _ = read_documents(stage.param("docstrings"))
-    rows = completion_rows(documents, stage.param("data.hellaswag"))
-    write_jsonl(stage.out("data/raw/hellaswag") / "val.jsonl", rows)
+    params = stage.param("data.hellaswag")
+    if params.source == "docstrings":
+        docstrings = stage.param("docstrings")
+        rows = completion_rows(read_documents(docstrings)[0], params)
+        manifest = packages.manifest(docstrings.packages, {"val": rows})
+    else:
+        rows, manifest = read_completions(params, stage.dep("data/local/hellaswag"))
+    out = stage.out("data/raw/hellaswag")
+    write_jsonl(out / "val.jsonl", rows)
+    write_json(out / "manifest.json", manifest)
 
 
 if __name__ == "__main__":

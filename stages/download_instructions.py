@@ -1,16 +1,25 @@
-"""Stage download_instructions: functions, to be summarized as their docstrings do."""
+"""Stage download_instructions: instructions with their answers, or functions with what their docstrings say they do."""
 
-from gpt2.files import write_jsonl
+from gpt2.files import write_json, write_jsonl
+from gpt2.sources import packages
 from gpt2.sources.docstrings import read_documents
 from gpt2.sources.instructions import instruction_rows
+from gpt2.sources.labelled import read_instructions
 from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    documents, _ = read_documents(stage.param("docstrings"))
+    params = stage.param("data.instructions")
+    if params.source == "docstrings":
+        docstrings = stage.param("docstrings")
+        rows = instruction_rows(read_documents(docstrings)[0], params)
+        manifest = packages.manifest(docstrings.packages, rows)
+    else:
+        rows, manifest = read_instructions(params, stage.dep("data/local/instructions"))
     out = stage.out("data/raw/instructions")
-    for split, rows in instruction_rows(documents, stage.param("data.instructions")).items():
-        write_jsonl(out / f"{split}.jsonl", rows)
+    for split, own in rows.items():
+        write_jsonl(out / f"{split}.jsonl", own)
+    write_json(out / "manifest.json", manifest)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stage finetune_classification: teaches the model which label a text has."""
 
-from gpt2.classification import finetune, save
-from gpt2.files import read_json, read_jsonl, write_csv, write_json, write_jsonl
+from gpt2.classification import finetune, read_labels, save
+from gpt2.files import read_jsonl, write_csv, write_json, write_jsonl
 from gpt2.generate import load
 from gpt2.runtime import world
 from stages.stage import Stage, run
@@ -11,7 +11,7 @@ def main(stage: Stage) -> None:
     params = stage.param("classification")
     base = stage.dep(f"data/models/{params.init}")
     data = stage.dep("data/raw/classification")
-    labels = read_json(data / "labels.json")
+    labels = read_labels(data / "labels.json")
     model, tokenizer = load(base)
     with world() as here:
         done = finetune(
@@ -20,6 +20,7 @@ def main(stage: Stage) -> None:
             {split: read_jsonl(data / f"{split}.jsonl") for split in ("train", "val", "test")},
             labels,
             params,
+            source=data,
             seed=stage.param("seed"),
             scratch=stage.scratch,
             world=here,

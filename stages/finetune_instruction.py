@@ -19,6 +19,7 @@ def main(stage: Stage) -> None:
             tokenizer,
             {split: read_jsonl(data / f"{split}.jsonl") for split in ("train", "val", "test")},
             params,
+            source=data,
             seed=stage.param("seed"),
             scratch=stage.scratch,
             world=here,

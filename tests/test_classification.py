@@ -1,13 +1,16 @@
 """Classification: the head reads the last real token, transformers agrees, freezing holds, bad rows are named."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from transformers import GPT2ForSequenceClassification
 
-from gpt2.classification import GPTClassifier, LabelledTexts, finetune, freeze, metrics, save
+from gpt2.classification import GPTClassifier, LabelledTexts, finetune, freeze, metrics, read_labels, save
 from gpt2.config import ClassificationParams
 from gpt2.errors import InputError
+from gpt2.files import write_json
 from tests.small import ALONE, CONFIG, OPTIM, byte_tokenizer, small_model
 
 LABELS = ["cold", "hot"]
@@ -78,6 +81,23 @@ def test_a_bad_row_is_named(row, words):
         data([{"text": "fire", "label": "hot"}, row])
 
 
+def test_messages_name_the_folder_that_rows_come_from(tmp_path):
+    rows = {"train": [{"text": "fire", "label": "hot"}], "val": [{"text": "fire", "label": "warm"}]}
+    where = {"source": Path("data/raw/classification"), "seed": 0, "scratch": tmp_path, "world": ALONE}
+    with pytest.raises(InputError, match="^data/raw/classification/val.jsonl, line 1: label = 'warm'"):
+        finetune(small_model(vocab_size=257), TOKENIZER, rows, LABELS, params(), **where)
+
+
+@pytest.mark.parametrize("labels", [["hot"], ["hot", "hot"], ["hot", 1], {"hot": 0, "cold": 1}, "hot", None])
+def test_labels_are_two_different_texts_or_more(tmp_path, labels):
+    path = tmp_path / "labels.json"
+    write_json(path, labels)
+    with pytest.raises(InputError, match=f"^{path}: expected a list of at least two texts, all different$"):
+        read_labels(path)
+    write_json(path, LABELS)
+    assert read_labels(path) == LABELS
+
+
 def test_metrics_against_a_count_by_hand():
     actual = ["hot", "hot", "cold", "hot"]
     sets = {
@@ -102,6 +122,7 @@ def test_it_learns_to_tell_texts_apart(tmp_path, precision):
         {"train": rows[:30], "val": rows[30:], "test": rows[30:]},
         LABELS,
         params(steps=40, precision=precision),
+        source=tmp_path,
         seed=0,
         scratch=tmp_path,
         world=ALONE,

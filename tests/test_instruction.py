@@ -72,6 +72,7 @@ def test_tuning_lowers_the_loss_of_responses(tmp_path, method, precision):
         TOKENIZER,
         {"train": ROWS * 8, "val": ROWS, "test": ROWS},
         params(method=method, steps=40, lr=0.02, precision=precision),
+        source=tmp_path,
         seed=0,
         scratch=tmp_path,
         world=ALONE,

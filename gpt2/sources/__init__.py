@@ -1,1 +1,1 @@
-"""Where text comes from: docstrings of installed packages, and model files from the hub."""
+"""Where text and weights come from: docstrings of installed packages, the hub, files of one's own."""

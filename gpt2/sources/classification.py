@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable
 from itertools import groupby
 
-from gpt2.config import ExamplesParams
-from gpt2.sources.docstrings import SPLITS, Document, draw
+from gpt2.data_config import ExamplesParams
+from gpt2.sources.docstrings import Document
 from gpt2.sources.markup import sentences
 from gpt2.sources.prose import tidy
+from gpt2.sources.splits import SPLITS, draw
 
 MAX_WORDS = 100
 MIN_WORDS = 8
@@ -30,10 +31,10 @@ def classification_rows(documents: list[Document], params: ExamplesParams) -> tu
     names = _names(labels)
     rows: dict[str, list[dict]] = {}
     for split in SPLITS:
-        limit = params.max_train if split == "train" else params.max_eval
-        room = dict.fromkeys(labels, max(2 * limit // len(labels), 1))
         rows[split] = []
         own = [document for document in documents if document.split == split]
+        limit = (params.max_train if split == "train" else params.max_eval) or len(own)
+        room = dict.fromkeys(labels, max(2 * limit // len(labels), 1))
         for document in sorted(own, key=lambda document: draw(f"classification {document.name}")):
             if len(rows[split]) < limit and room[document.package] and (text := excerpt(document.text, names)):
                 rows[split].append({"text": text, "label": document.package})

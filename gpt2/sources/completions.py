@@ -6,10 +6,11 @@ like the true one not the first of their paragraph. All text is from test docume
 
 from dataclasses import dataclass
 
-from gpt2.config import HellaSwagDataParams
+from gpt2.data_config import HellaSwagDataParams
 from gpt2.errors import InputError
-from gpt2.sources.docstrings import Document, draw
+from gpt2.sources.docstrings import Document
 from gpt2.sources.markup import sentences
+from gpt2.sources.splits import draw
 
 MAX_CONTEXT = 3  # sentences
 CONTEXT_WORDS = range(8, 91)
@@ -39,9 +40,10 @@ def completion_rows(documents: list[Document], params: HellaSwagDataParams) -> l
     """
     found = [candidate for document in documents if document.split == "test" for candidate in candidates(document)]
     rows: list[dict] = []
+    limit = params.max_examples or len(found)
     for candidate in sorted(found, key=lambda candidate: candidate.draw("row")):
         wrong = wrong_endings(candidate, found)
-        if len(rows) < params.max_examples and len(wrong) == ENDINGS - 1:
+        if len(rows) < limit and len(wrong) == ENDINGS - 1:
             label = int(candidate.draw("label") * ENDINGS)
             endings = [*wrong[:label], candidate.ending, *wrong[label:]]
             row = {"ind": len(rows), "activity_label": candidate.package, "ctx": candidate.context, "endings": endings}

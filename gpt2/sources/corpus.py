@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from gpt2.files import replacing, sha256, write_json
 from gpt2.sources.docstrings import Document
-from gpt2.sources.packages import installed_version
+from gpt2.sources.packages import record
 
 COLUMNS = ("text", "split", "package", "name")
 FILE = "docstrings_00000.parquet"
@@ -36,8 +36,7 @@ def write_corpus(directory: Path, rows: list[dict], packages: tuple[str, ...], s
         words = sum(len(text.split()) for text in texts)
         splits[split] = {"documents": len(texts), "words": words, "characters": sum(map(len, texts))}
     manifest = {
-        "source": "docstrings",
-        "packages": {package: installed_version(package) for package in sorted(set(packages))},
+        **record(packages),
         "splits": splits,
         "skipped": skipped,
         "files": {FILE: {"rows": len(rows), "sha256": sha256(directory / FILE)}},

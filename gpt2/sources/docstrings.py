@@ -5,18 +5,16 @@ words in a row with the training texts, and if it is shorter, it does not stand 
 from validation texts in the same way.
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gpt2.config import DocstringsParams
+from gpt2.data_config import DocstringsParams
 from gpt2.errors import InputError
 from gpt2.sources.markup import sentences
 from gpt2.sources.overlap import Phrases, words
 from gpt2.sources.packages import Docstring, read_docstrings
 from gpt2.sources.prose import is_heading, tidy
-
-SPLITS = ("train", "val", "test")
+from gpt2.sources.splits import SPLITS, draw
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,6 @@ def split_of(name: str, heldout: float) -> str:
     """The split of a qualified name: `heldout` of all names are in test, and as many in val."""
     share = draw(name)
     return "test" if share < heldout else "val" if share < 2 * heldout else "train"
-
-
-def draw(key: str) -> float:
-    """A number in [0, 1) that depends on `key` alone: a lot that neither order nor other keys influence."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
 def _new(paragraphs: Iterable[str], seen: set[str]) -> list[str]:

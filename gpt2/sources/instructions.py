@@ -1,7 +1,8 @@
 """Documents as instructions in Alpaca's form: a function's beginning, answered by its docstring's first sentence."""
 
-from gpt2.config import ExamplesParams
-from gpt2.sources.docstrings import SPLITS, Document, draw
+from gpt2.data_config import ExamplesParams
+from gpt2.sources.docstrings import Document
+from gpt2.sources.splits import SPLITS, draw
 
 INSTRUCTION = "Write a one-line summary of this Python function."
 MIN_WORDS, MAX_WORDS = 3, 25  # of a summary
@@ -16,7 +17,7 @@ def instruction_rows(documents: list[Document], params: ExamplesParams) -> dict[
     seen: set[str] = set()
     for document in sorted(documents, key=lambda document: draw(f"instruction {document.name}")):
         own = rows[document.split]
-        limit = params.max_train if document.split == "train" else params.max_eval
+        limit = (params.max_train if document.split == "train" else params.max_eval) or len(documents)
         if len(own) < limit and document.summary not in seen and is_example(document):
             own.append({"instruction": INSTRUCTION, "input": document.code, "output": document.summary})
             seen.add(document.summary)

@@ -4,7 +4,7 @@ import ast
 import gc
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -96,6 +96,17 @@ def read_file(file: SourceFile) -> list[Docstring] | None:
             code = _code(node, lines) if isinstance(node, FUNCTIONS) else ""
             found.append(Docstring(name, file.package, tuple(paragraphs), summary, code))
     return found
+
+
+def manifest(packages: tuple[str, ...], splits: dict[str, Sized]) -> dict:
+    """What rows are made of: the packages' versions, and how many rows each split has."""
+    return {**record(packages), "splits": {split: len(rows) for split, rows in splits.items()}}
+
+
+def record(packages: tuple[str, ...]) -> dict:
+    """What a manifest begins with: the packages' versions."""
+    versions = {package: installed_version(package) for package in sorted(set(packages))}
+    return {"source": "docstrings", "packages": versions}
 
 
 def installed_version(package: str) -> str | None:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from gpt2.config import DocstringsParams
+from gpt2.data_config import DocstringsParams
 from gpt2.errors import InputError
-from gpt2.sources.docstrings import SPLITS, draw, split_apart, split_of
+from gpt2.sources.docstrings import split_apart, split_of
 from gpt2.sources.packages import Docstring
+from gpt2.sources.splits import SPLITS, draw
 
 PARAMS = DocstringsParams(packages=["made_up"], min_words=5, heldout=0.2)
 NAMES = [f"made_up.f{i}" for i in range(200)]

@@ -6,7 +6,7 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from gpt2.config import DocstringsParams, ExamplesParams, HellaSwagDataParams
+from gpt2.data_config import DocstringsParams
 from gpt2.errors import InputError
 from gpt2.files import read_json, sha256
 from gpt2.sources.classification import classification_rows, excerpt
@@ -14,9 +14,11 @@ from gpt2.sources.completions import completion_rows
 from gpt2.sources.corpus import corpus_rows, write_corpus
 from gpt2.sources.docstrings import Document, read_documents
 from gpt2.sources.instructions import INSTRUCTION, instruction_rows
+from tests.sources.sections import section
 
 PARAMS = DocstringsParams(packages=["nltk", "networkx"], min_words=8, heldout=0.1)
-EXAMPLES = ExamplesParams(source="docstrings", max_train=2000, max_eval=200)
+CLASSIFICATION = section("classification", max_train=2000, max_eval=200)
+INSTRUCTIONS = section("instructions", max_train=2000, max_eval=200)
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +28,19 @@ def documents() -> list[Document]:
 
 @pytest.fixture(scope="module")
 def completions(documents):
-    return completion_rows(documents, HellaSwagDataParams(source="docstrings", max_examples=100_000))
+    return completion_rows(documents, section("hellaswag", max_examples=None))
 
 
 @pytest.fixture(scope="module")
 def texts(documents, completions) -> dict[str, list[str]]:
     """Every text of every row that the stages would write, by split; completions are all test."""
-    everything = ExamplesParams(source="docstrings", max_train=100_000, max_eval=100_000)
+    everything = {"max_train": None, "max_eval": None}
     found: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for row in corpus_rows(documents):
         found[row["split"]].append(row["text"])
-    for split, rows in classification_rows(documents, everything)[0].items():
+    for split, rows in classification_rows(documents, section("classification", **everything))[0].items():
         found[split] += [row["text"] for row in rows]
-    for split, rows in instruction_rows(documents, everything).items():
+    for split, rows in instruction_rows(documents, section("instructions", **everything)).items():
         found[split] += [text for row in rows for text in (row["input"], row["output"])]
     for row in completions:
         found["test"] += [row["ctx"], *row["endings"]]
@@ -98,7 +100,7 @@ def test_documents_are_prose(documents):
 
 
 def test_classification(documents):
-    rows, labels = classification_rows(documents, EXAMPLES)
+    rows, labels = classification_rows(documents, CLASSIFICATION)
     assert labels == ["networkx", "nltk"]
     assert len(rows["train"]) == 2000 and 100 < len(rows["val"]) <= 200 and 100 < len(rows["test"]) <= 200
     for split in rows:
@@ -107,7 +109,7 @@ def test_classification(documents):
         for row in rows[split]:
             assert 8 <= len(row["text"].split()) <= 100
             assert not any(name in row["text"].lower() for name in ("nltk", "networkx"))
-    fewer, _ = classification_rows(documents[::-1], ExamplesParams(source="docstrings", max_train=50, max_eval=10))
+    fewer, _ = classification_rows(documents[::-1], section("classification", max_train=50, max_eval=10))
     assert len(fewer["train"]) == 50
     assert {row["text"] for row in fewer["train"]} <= {row["text"] for row in rows["train"]}
 
@@ -119,7 +121,7 @@ def test_no_label_takes_more_than_twice_its_share():
         for package, size in (("aaa", 90), ("bbb", 20), ("ccc", 20), ("ddd", 20))
         for i in range(size)
     ]
-    rows, _ = classification_rows(documents, ExamplesParams(source="docstrings", max_train=80, max_eval=40))
+    rows, _ = classification_rows(documents, section("classification", max_train=80, max_eval=40))
     assert Counter(row["label"] for row in rows["train"])["aaa"] <= 40
     assert Counter(row["label"] for row in rows["test"])["aaa"] <= 20
 
@@ -133,7 +135,7 @@ def test_an_excerpt_stays_clear_of_names(documents):
 
 
 def test_instructions(documents):
-    rows = instruction_rows(documents, EXAMPLES)
+    rows = instruction_rows(documents, INSTRUCTIONS)
     assert len(rows["train"]) == 2000 and 100 < len(rows["test"]) <= 200
     outputs = [row["output"] for split in rows for row in rows[split]]
     assert len(set(outputs)) == len(outputs)
@@ -156,11 +158,11 @@ def test_completions(documents, completions):
     places = Counter(row["label"] for row in completions)
     longest = sum(max(row["endings"], key=len) == row["endings"][row["label"]] for row in completions)
     assert min(places.values()) > 0.15 * len(completions) and longest < 0.4 * len(completions)
-    fewer = completion_rows(documents, HellaSwagDataParams(source="docstrings", max_examples=10))
+    fewer = completion_rows(documents, section("hellaswag", max_examples=10))
     assert fewer == completions[:10]
 
 
 def test_too_little_test_text_for_completions():
     document = Document("a.b", "a", "test", "One sentence of eight words stands here alone. And another one.", "", "")
     with pytest.raises(InputError, match="docstrings.heldout"):
-        completion_rows([document], HellaSwagDataParams(source="docstrings", max_examples=10))
+        completion_rows([document], section("hellaswag", max_examples=10))

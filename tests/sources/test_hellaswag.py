@@ -1,0 +1,75 @@
+"""HellaSwag from tables, in its own schema."""
+
+import json
+
+import pytest
+
+from gpt2.errors import InputError
+from gpt2.sources.hellaswag import read_completions
+from tests.sources.sections import section
+from tests.sources.test_tables import write
+
+
+def row(**changes) -> dict:
+    return {
+        "ind": 24,
+        "activity_label": "Roof shingle removal",
+        "ctx_a": "A man is sitting on a roof.",
+        "ctx_b": "he",
+        "ctx": "A man is sitting on a roof. he",
+        "endings": ["is one.", "is two.", "is three.", "is four."],
+        "source_id": "activitynet~v_-JhWjGDPHMY",
+        "split": "val",
+        "split_type": "indomain",
+        "label": "3",
+        **changes,
+    }
+
+
+def read(directory, **changes) -> tuple[list[dict], dict]:
+    return read_completions(section("hellaswag", source="local", local__files="*", **changes), directory)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".json"])
+def test_the_label_becomes_a_number_and_other_columns_stay(tmp_path, suffix):
+    write(tmp_path / f"a{suffix}", [row(), row(ind=25, label="0")])
+    write(tmp_path / f"b{suffix}", [row(ind=26, label="1")] * 5)
+    rows, manifest = read(tmp_path, max_examples=4)
+    assert rows == [row(label=3), row(ind=25, label=0), *[row(ind=26, label=1)] * 2]
+    assert list(rows[0]) == [
+        *("ind", "activity_label", "ctx", "endings", "label", "split"),
+        *("ctx_a", "ctx_b", "split_type", "source_id"),
+    ]
+    assert [file["rows"] for file in manifest["files"]] == [2, 2] and manifest["splits"] == {"val": 4}
+    assert len(read(tmp_path, max_examples=None)[0]) == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label": ""}, "label = '': expected a whole number; a split whose labels are hidden cannot be scored"),
+        ({"label": "4"}, "label = '4': Input should be less than 4"),
+        ({"endings": ["a", "b"]}, "endings = ['a', 'b']: List should have at least 4 items after validation, not 2"),
+        ({"ctx": ""}, "ctx = '': String should have at least 1 character"),
+        ({"ind": "first"}, "ind = 'first': Input should be a valid integer"),
+    ],
+)
+def test_a_malformed_row(tmp_path, changes, message):
+    write(tmp_path / "a.jsonl", [row(), row(**changes)])
+    with pytest.raises(InputError) as caught:
+        read(tmp_path)
+    assert str(caught.value) == f"{tmp_path}/a.jsonl, line 2: {message}"
+
+
+def test_no_rows(tmp_path):
+    write(tmp_path / "a.jsonl", [])
+    with pytest.raises(InputError, match=r"^data.hellaswag: no examples in .*/a.jsonl$"):
+        read(tmp_path)
+
+
+@pytest.mark.realdata
+def test_real_examples_come_through_unchanged(real_data):
+    rows, manifest = read(real_data / "hellaswag", max_examples=None)
+    (path,) = (real_data / "hellaswag").iterdir()
+    assert rows == [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == manifest["splits"]["val"] == 1000

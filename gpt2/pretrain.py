@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gpt2.config import GPTConfig, ModelParams, TrainParams
 from gpt2.errors import InputError
-from gpt2.generate import complete
+from gpt2.generate import complete, load
 from gpt2.model import GPT
 from gpt2.runtime import World, peak_flops
 from gpt2.shards import TokenStream
@@ -54,20 +54,38 @@ class TokenWindows:
         return len(ids) * self.block_size
 
 
+def initial_model(shape: ModelParams, tokenizer: Tokenizer, seed: int) -> GPT:
+    """A GPT-2 of the given shape as it is before any training."""
+    torch.manual_seed(seed)
+    return GPT(GPTConfig(**shape.model_dump(), vocab_size=tokenizer.vocab_size))
+
+
+def openai_model(directory: Path, tokenizer: Tokenizer) -> GPT:
+    """The GPT-2 of a checkpoint directory.
+
+    Raises InputError if there is none, or if `tokenizer`, which made the token stream, is not the checkpoint's.
+    """
+    model, own = load(directory)
+    if own.fingerprint != tokenizer.fingerprint:
+        raise InputError(
+            f"train.init = 'gpt2', but the tokens are not of its vocabulary of {own.vocab_size}; "
+            "set tokenizer.source to checkpoint"
+        )
+    return model
+
+
 def pretrain(
+    model: GPT,
     train_data: TokenWindows,
     val_data: TokenWindows,
     tokenizer: Tokenizer,
-    shape: ModelParams,
     params: TrainParams,
     *,
     seed: int,
     scratch: Path,
     world: World,
 ) -> Pretrained:
-    """Trains a GPT-2 of the given shape from its initialization. Raises InputError for training that diverges."""
-    torch.manual_seed(seed)
-    model = GPT(GPTConfig(**shape.model_dump(), vocab_size=tokenizer.vocab_size))
+    """Trains `model` to predict the next token. Raises InputError for training that diverges."""
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         return {"loss": mean_loss(model, val_data, params.micro_batch_size, world)}
@@ -84,20 +102,24 @@ def pretrain(
         why = "train.compile is never" if params.compile == "never" else "there is no C++ compiler"
         print(f"training without torch.compile: {why}")
     history = trainer.fit()
-    figures, speed = metrics(model, history, val_data.stream), throughput(model, history, trainer, world)
+    figures, speed = metrics(model, history, val_data.stream, params), throughput(model, history, trainer, world)
     return Pretrained(model, history, figures, speed)
 
 
-def metrics(model: GPT, history: History, val_stream: TokenStream) -> dict:
-    """The figures of a run that depend on its inputs alone; losses and entropy in nats a token."""
+def metrics(model: GPT, history: History, val_stream: TokenStream, params: TrainParams) -> dict:
+    """The figures of a run that depend on its inputs alone; losses and entropy in nats a token.
+
+    A run of no steps has no training loss: null.
+    """
     last = history.train[-max(1, len(history.train) // 20) :]
     return {
+        "init": params.init,
         "initial_loss": history.val[0]["loss"],
-        "train_loss": sum(row["loss"] for row in last) / len(last),  # over the last twentieth of the steps
+        "train_loss": sum(row["loss"] for row in last) / len(last) if last else None,  # of the last twentieth
         "val_loss": history.val[-1]["loss"],
         "unigram_entropy": unigram_entropy(val_stream, model.config.vocab_size),
         "steps": history.step,
-        "tokens": history.train[-1]["targets"],
+        "tokens": history.train[-1]["targets"] if last else 0,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **model.config.model_dump(include={"vocab_size", "block_size", "n_layer", "n_head", "n_embd"}),
     }

@@ -2,31 +2,38 @@
 
 from gpt2 import weights
 from gpt2.files import write_csv, write_json, write_jsonl
-from gpt2.pretrain import TokenWindows, pretrain
+from gpt2.model import GPT
+from gpt2.pretrain import TokenWindows, initial_model, openai_model, pretrain
 from gpt2.runtime import world
 from gpt2.shards import TokenStream
 from gpt2.tokenizer import Tokenizer
 from stages.stage import Stage, run
 
+TRAIN_COLUMNS = ("step", "tokens", "lr", "loss", "grad_norm")  # a run of no steps writes only these
 
-def check(stage: Stage) -> tuple[TokenWindows, TokenWindows, Tokenizer]:
+
+def check(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer]:
     """Opens the inputs, which verifies them: a mistake is told once, not by every process of a launcher."""
-    block_size = stage.param("model").block_size
-    tokens = stage.dep("data/tokens")
+    tokens, base = stage.dep("data/tokens"), stage.dep("data/models/gpt2")
     tokenizer = Tokenizer.load(stage.dep("data/tokenizer"))
+    if stage.param("train.init") == "gpt2":
+        model = openai_model(base, tokenizer)
+    else:
+        model = initial_model(stage.param("model"), tokenizer, stage.param("seed"))
+    block_size = model.config.block_size
     train_data = TokenWindows(TokenStream(tokens, "train", tokenizer), block_size)
     val_data = TokenWindows(TokenStream(tokens, "val", tokenizer), block_size, stage.param("train.val_tokens"))
-    return train_data, val_data, tokenizer
+    return model, train_data, val_data, tokenizer
 
 
 def main(stage: Stage) -> None:
-    train_data, val_data, tokenizer = check(stage)
+    model, train_data, val_data, tokenizer = check(stage)
     with world() as here:
         done = pretrain(
+            model,
             train_data,
             val_data,
             tokenizer,
-            stage.param("model"),
             stage.param("train"),
             seed=stage.param("seed"),
             scratch=stage.scratch,
@@ -38,10 +45,14 @@ def main(stage: Stage) -> None:
     tokenizer.save(stage.out("data/models/pretrain"), done.model.config.block_size)
     write_json(stage.out("reports/pretrain/metrics.json"), done.metrics)
     write_json(stage.out("reports/pretrain/throughput.json"), done.throughput)
-    for name, rows in (("train", done.history.train), ("val", done.history.val)):
-        rows = [{"tokens" if key == "targets" else key: value for key, value in row.items()} for row in rows]
-        write_csv(stage.out(f"reports/pretrain/{name}.csv"), rows)
+    write_csv(stage.out("reports/pretrain/train.csv"), [_in_tokens(row) for row in done.history.train], TRAIN_COLUMNS)
+    write_csv(stage.out("reports/pretrain/val.csv"), [_in_tokens(row) for row in done.history.val])
     write_jsonl(stage.out("reports/pretrain/samples.jsonl"), done.history.samples)
+
+
+def _in_tokens(row: dict) -> dict:
+    """What the training loop counts as targets are tokens here."""
+    return {"tokens" if key == "targets" else key: value for key, value in row.items()}
 
 
 if __name__ == "__main__":

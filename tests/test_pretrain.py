@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2.config import openai_config
+from gpt2 import weights
+from gpt2.config import TrainParams, openai_config
 from gpt2.errors import InputError
+from gpt2.files import write_json
 from gpt2.model import GPT
-from gpt2.pretrain import TokenWindows, flops_per_token, unigram_entropy
-from gpt2.shards import TokenStream, write_shards
-from tests.small import byte_tokenizer
+from gpt2.pretrain import TokenWindows, flops_per_token, openai_model, pretrain, unigram_entropy
+from gpt2.shard_writer import write_shards
+from gpt2.shards import TokenStream
+from gpt2.tokenizer import Tokenizer
+from gpt2.train import mean_loss
+from tests.small import ALONE, OPTIM, byte_tokenizer, small_model
 
 TOKENIZER = byte_tokenizer()
 
@@ -49,3 +54,41 @@ def test_flops_of_the_124m_model():
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in GPT(config).parameters())
     assert flops_per_token(config, parameters) == 6 * 123_653_376 + 12 * 12 * 768 * 1024
+
+
+# --- where training begins -----------------------------------------------------------------------------------------
+
+PARAMS = TrainParams(
+    **OPTIM | {"steps": 0}, init="gpt2", launcher="-", val_tokens=100, sample_prompt="a", sample_tokens=4
+)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A model directory with the vocabulary of the stream."""
+    directory = tmp_path / "gpt2"
+    weights.save(small_model(vocab_size=TOKENIZER.vocab_size), directory)
+    TOKENIZER.save(directory)
+    return directory
+
+
+def test_no_steps_leave_the_weights_and_measure_their_loss(stream, checkpoint, tmp_path):
+    model = openai_model(checkpoint, TOKENIZER)
+    data = TokenWindows(stream, block_size=16)
+    done = pretrain(model, data, data, TOKENIZER, PARAMS, seed=1, scratch=tmp_path / "scratch", world=ALONE)
+    loaded = weights.load(checkpoint)
+    assert all(torch.equal(a, b) for a, b in zip(done.model.parameters(), loaded.parameters(), strict=True))
+    assert done.metrics["initial_loss"] == done.metrics["val_loss"] == mean_loss(loaded.eval(), data, 4, ALONE)
+    assert (done.metrics["steps"], done.metrics["tokens"], done.metrics["train_loss"]) == (0, 0, None)
+    assert done.history.train == [] and len(done.history.samples) == 1
+
+
+def test_a_checkpoint_that_was_left_out_or_is_of_another_vocabulary_is_named(checkpoint, tmp_path):
+    write_json(tmp_path / "none" / "manifest.json", {"source": "none"})
+    with pytest.raises(
+        InputError, match=r"none: OpenAI's weights were left out; set data\.gpt2\.source to hub or local"
+    ):
+        openai_model(tmp_path / "none", TOKENIZER)
+    other = Tokenizer([(b"a", b"b")])
+    with pytest.raises(InputError, match=r"not of its vocabulary of 257; set tokenizer\.source to checkpoint"):
+        openai_model(checkpoint, other)

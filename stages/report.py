@@ -8,14 +8,14 @@ from gpt2.report.page import headline, render
 from stages.params import read_yaml
 from stages.stage import Stage, run
 
-MANIFESTS = {
-    "corpus": "data/raw/corpus/manifest.json",
+SETS = ("corpus", "instructions", "classification", "hellaswag")
+FACTS = {
     "labels": "data/raw/classification/labels.json",
     "tokens": "data/tokens/manifest.json",
     "gpt2": "data/models/gpt2/manifest.json",
 }
 REPORTS = {
-    "pretrain": ("metrics.json", "throughput.json", "train.csv", "val.csv", "samples.jsonl"),
+    "pretrain": ("metrics.json", "throughput.json", "val.csv", "samples.jsonl"),
     "classification": ("metrics.json", "train.csv", "val.csv", "predictions.jsonl", "confusion.csv"),
     "instruction": ("metrics.json", "train.csv", "val.csv", "responses.jsonl"),
     "parity": ("metrics.json", "cases.csv"),
@@ -27,10 +27,13 @@ READERS = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv}
 
 def read(stage: Stage) -> dict:
     """The page's data: each file under its section and its name without suffix."""
-    data = {name: read_json(stage.dep(path)) for name, path in MANIFESTS.items()}
+    data = {name: read_json(stage.dep(path)) for name, path in FACTS.items()}
+    data["sets"] = {name: read_json(stage.dep(f"data/raw/{name}/manifest.json")) for name in SETS}
     for section, files in REPORTS.items():
         paths = [stage.dep(f"reports/{section}/{file}") for file in files]
         data[section] = {path.stem: READERS[path.suffix](path) for path in paths}
+    # A model that was taken over as it is has had no steps.
+    data["pretrain"]["train"] = read_csv(stage.dep("reports/pretrain/train.csv"), may_be_empty=True)
     figures = sorted(stage.dep("reports/attention/figures").glob("*.svg"))
     data["attention"]["figures"] = {path.stem: path.read_text("utf-8") for path in figures}
     return data

@@ -39,15 +39,32 @@ def inputs(text: str = HOSTILE) -> dict:
     predictions = [
         {"text": text, "label": "numpy", "prediction": LABELS[i % 2], "probability": 0.5 + i / 100} for i in range(20)
     ]
-    split = {"documents": 10, "tokens": 12345, "shards": [{"file": "x.npy"}]}
+    split = {"documents": 10, "tokens": 12345, "bytes": 50000, "duplicates": 1, "shards": [{"file": "x.npy"}]}
+    split["lengths"] = [0, 0, 4, 6]
+    file = {"file": text, "bytes": 10, "rows": 2, "sha256": "ab" * 32}
     return {
-        "corpus": {"source": "docstrings", "packages": {"numpy": "2.0"}, "documents": {"train": 10}, "note": text},
+        "sets": {
+            "corpus": {"source": "docstrings", "packages": {"numpy": "2.0"}, "documents": {"train": 10}, "note": text},
+            "instructions": {"source": "local", "files": [file, file]},
+            "classification": {"source": "hub", "repo": text, "files": [file]},
+            "hellaswag": {"source": "docstrings"},
+        },
         "labels": LABELS,
-        "tokens": {"vocab_size": 300, "tokenizer": "ab" * 32, "splits": {"train": split, "val": split}},
+        "tokens": {
+            **{"vocab_size": 300, "tokenizer": "ab" * 32, "empty": 1, "invalid_utf8": 2},
+            "splits": {"train": split, "val": split},
+        },
         "gpt2": {"source": "none"},
         "pretrain": {
             "metrics": {
-                **{"initial_loss": 5.7, "train_loss": 2.1, "val_loss": 2.2, "unigram_entropy": 4.5, "steps": 8},
+                **{
+                    "init": "scratch",
+                    "initial_loss": 5.7,
+                    "train_loss": 2.1,
+                    "val_loss": 2.2,
+                    "unigram_entropy": 4.5,
+                    "steps": 8,
+                },
                 **{"tokens": 100, "parameters": 1234567, "vocab_size": 300, "block_size": 8},
                 **{"n_layer": 2, "n_head": 2, "n_embd": 8},
             },
@@ -209,7 +226,7 @@ def test_links_lead_to_sections_that_exist(page):
 
 def test_every_image_has_a_description(page):
     images = [own for tag, own in page.elements if tag == "img"]
-    assert len(images) == 6 + 7 and all(own["alt"] for own in images)
+    assert len(images) == 7 + 7 and all(own["alt"] for own in images)
 
 
 def test_equal_inputs_give_equal_bytes(html):
@@ -230,8 +247,21 @@ def test_long_lists_are_cut_evenly(page):
 
 
 def test_the_data_are_named_for_what_they_are(html):
-    assert "HellaSwag-shaped completions from docstrings" in html
+    assert "HellaSwag-shaped completions from docstrings" in " ".join(html.split())
     assert "FineWeb" not in html
+    data = inputs()
+    data["sets"]["hellaswag"] = {"source": "hub", "repo": "Rowan/hellaswag"}
+    assert "HellaSwag (Zellers et al. 2019), validation set" in render(data, LINEAGE, {})
+
+
+def test_a_model_taken_over_as_it_is_has_no_training_to_show():
+    data = inputs()
+    data["pretrain"]["metrics"] |= {"init": "gpt2", "steps": 0, "tokens": 0, "train_loss": None}
+    data["pretrain"]["train"], data["pretrain"]["val"] = [], data["pretrain"]["val"][:1]
+    page = Page(render(data, LINEAGE, {}))
+    assert not any(own.get("alt", "").startswith("Learning rate") for _, own in page.elements)
+    assert verdict_of(data, "ln V") == NOT_RUN
+    assert headline(data)["pretrain"]["steps"] == 0 and "train_loss" not in headline(data)["pretrain"]
 
 
 def verdict_of(data: dict, part: str) -> str:
@@ -268,6 +298,21 @@ def test_one_failing_case_fails_parity():
 
 def test_what_was_not_measured_is_not_called_a_pass():
     assert verdict_of(inputs(), "OpenAI") == NOT_RUN
+
+
+def test_openai_s_score_is_compared_under_its_own_protocol_alone():
+    data = inputs()
+    data["sets"]["hellaswag"] = {"source": "hub", "repo": "Rowan/hellaswag"}
+    data["gpt2"] = {"source": "hub", "repo": "openai-community/gpt2", "revision": "main", "commit": "c"}
+    data["pretrain"]["metrics"] |= {"init": "gpt2", "steps": 0}
+    data["hellaswag"]["metrics"] |= {"n": 10042, "acc_norm": 0.2951}
+    assert verdict_of(data, "OpenAI") == PASS
+    data["hellaswag"]["metrics"]["acc_norm"] = 0.29
+    assert verdict_of(data, "OpenAI") == FAIL
+    for section, change in (("pretrain", {"steps": 1}), ("hellaswag", {"n": 1000}), ("pretrain", {"init": "scratch"})):
+        other = copy.deepcopy(data)
+        other[section]["metrics"] |= change
+        assert verdict_of(other, "OpenAI") == NOT_RUN
 
 
 def test_the_headline_holds_numbers_without_timings():

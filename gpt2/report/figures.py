@@ -56,7 +56,10 @@ def finetuning_curve(train: list[dict], val: list[dict], unit: str) -> str:
 
 
 def _losses(axes: Axes, train: list[dict], val: list[dict], x: str) -> None:
-    axes.plot(thinned(column(train, x)), thinned(column(train, "loss")), color=BLUE, linewidth=1.1, label="training")
+    if train:
+        axes.plot(
+            thinned(column(train, x)), thinned(column(train, "loss")), color=BLUE, linewidth=1.1, label="training"
+        )
     axes.plot(column(val, x), column(val, "loss"), color=ORANGE, marker="o", markersize=4, label="validation")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     axes.margins(x=0.01)
@@ -72,6 +75,24 @@ def schedule(train: list[dict]) -> str:
             axes.set(xlabel="step", title=label)
             axes.set_ylim(bottom=0)
             axes.margins(x=0.01)
+        return to_svg(figure)
+
+
+def lengths(splits: dict[str, dict]) -> str:
+    """Shares of each split's documents by their length in tokens, in powers of two."""
+    colors = dict(zip(splits, (BLUE, ORANGE, MUTED), strict=False))
+    last = max(len(split["lengths"]) for split in splits.values())
+    with styled():
+        figure = Figure(figsize=(7.6, 2.4))
+        axes = figure.subplots()
+        for name, split in splits.items():
+            shares = np.array(split["lengths"] + [0] * (last - len(split["lengths"]))) / split["documents"]
+            axes.stairs(shares, 2.0 ** np.arange(last + 1), color=colors[name], linewidth=1.6, label=name)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set(xlabel="tokens in a document", ylabel="share of documents")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper right")
         return to_svg(figure)
 
 

@@ -2,7 +2,8 @@
 
 `data` is what the other stages wrote, by section and file name:
 
-    corpus, tokens, gpt2    manifests                      labels            names of the classes
+    sets                    manifests of the four data sets, by name
+    tokens, gpt2            manifests                      labels            names of the classes
     pretrain                metrics, throughput, train, val, samples
     classification          metrics, train, val, predictions, confusion
     instruction             metrics, train, val, responses
@@ -15,6 +16,7 @@ JSON as it was read; csv and JSON lines as lists of rows, the values of csv as t
 import base64
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +59,16 @@ def headline(data: dict) -> dict[str, dict]:
     held = Counter(verdict.status for verdict in verdicts(data))
     return {
         "verdicts": {"passed": held[PASS], "failed": held[FAIL], "not_run": held[NOT_RUN]},
-        **{section: {name: _value(value) for name, value in data[section]["metrics"].items()} for section in sections},
+        **{section: dict(_numbers(data[section]["metrics"])) for section in sections},
     }
 
 
-def _value(metric: float | dict) -> float:
+def _numbers(metrics: dict) -> Iterator[tuple[str, float]]:
     """A head's score stands with the layer and head that reached it; of those only the score is kept."""
-    return metric["value"] if isinstance(metric, dict) else metric
+    for name, metric in metrics.items():
+        value = metric["value"] if isinstance(metric, dict) else metric
+        if isinstance(value, (int, float)):
+            yield name, value
 
 
 def _jinja() -> Environment:
@@ -95,11 +100,13 @@ def _policy(style: str, script: str) -> str:
 def _figures(data: dict) -> dict[str, str]:
     pretrain, classification, instruction = data["pretrain"], data["classification"], data["instruction"]
     metrics, labels = pretrain["metrics"], data["labels"]
+    trained = {"schedule": figures.schedule(pretrain["train"])} if pretrain["train"] else {}
     return {
+        **trained,
+        "lengths": figures.lengths(data["tokens"]["splits"]),
         "loss": figures.loss_curve(
             pretrain["train"], pretrain["val"], metrics["vocab_size"], metrics["unigram_entropy"]
         ),
-        "schedule": figures.schedule(pretrain["train"]),
         "completion": figures.completion(data["hellaswag"]["metrics"]),
         "classification": figures.finetuning_curve(classification["train"], classification["val"], "text"),
         "confusion": figures.confusion(_counts(classification["confusion"], labels), labels),

@@ -1,10 +1,7 @@
 """Where the work runs: processes, device, precision, compiler."""
 
-import ctypes
 import os
 import shutil
-import signal
-import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gpt2.errors import InputError
+from gpt2.processes import die_with_parent
 
 PEAK_FLOPS = {  # dense bfloat16 operations a second, from the makers' data sheets
     "NVIDIA H100 80GB HBM3": 989e12,
@@ -70,7 +68,7 @@ def world() -> Iterator[World]:
     elif launched:
         torch.set_num_threads(1)
     if launched:
-        _die_with_parent()
+        die_with_parent()
     if size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
@@ -78,12 +76,6 @@ def world() -> Iterator[World]:
     finally:
         if size > 1:
             dist.destroy_process_group()
-
-
-def _die_with_parent() -> None:
-    """Linux: PR_SET_PDEATHSIG (1) with SIGKILL; elsewhere there is no such call."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

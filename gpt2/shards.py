@@ -3,32 +3,30 @@
 Each document follows an <|endoftext|>, the first one too: a model that starts from <|endoftext|> alone, as generation
 without a prompt does, is then in a place that it has been trained on for every document.
 
-As a command, `python -m gpt2.shards verify DIR` compares a directory with its manifest, checksums included.
+As commands, `python -m gpt2.shards verify DIR` compares a directory with its manifest, checksums included, and
+`python -m gpt2.shards stats DIR` prints what it holds.
 """
 
 import argparse
-import os
 import sys
 from bisect import bisect_right
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from gpt2.config import PositiveInt, Section, parse
 from gpt2.errors import InputError
-from gpt2.files import read_json, replacing, sha256, write_json
+from gpt2.files import read_json, sha256
 from gpt2.progress import bar
+from gpt2.section import NonNegativeInt, PositiveInt, Section, parse
 from gpt2.tokenizer import Tokenizer
 
 DTYPE = np.dtype("<u2")
 MANIFEST = "manifest.json"
-Item, Result = TypeVar("Item"), TypeVar("Result")
+BINS = 32  # of a histogram of document lengths
+BAR_WIDTH = 40  # characters
 
 
 class Shard(Section):
@@ -43,87 +41,27 @@ class Split(Section):
     """The files of a split in the order of the stream, and what they hold together."""
 
     documents: PositiveInt
-    tokens: PositiveInt
+    tokens: PositiveInt  # an <|endoftext|> for each document among them
+    bytes: PositiveInt  # of text, as UTF-8
+    duplicates: NonNegativeInt  # documents whose text is that of an earlier one
+    lengths: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)]  # see `histogram`
     shards: Annotated[tuple[Shard, ...], Field(min_length=1, strict=False)]
 
 
 class Manifest(Section):
-    """What a directory of shards holds."""
+    """What a directory of shards holds, and what was seen on the way."""
 
     vocab_size: PositiveInt
     tokenizer: str  # fingerprint
+    empty: NonNegativeInt  # texts of no character, left out
+    invalid_utf8: NonNegativeInt  # documents in which bytes that are not UTF-8 were replaced by U+FFFD
+    val_in_train: NonNegativeInt  # documents of val whose text is in train too, where the corpus brings its own splits
     splits: dict[str, Split]
 
 
-# --- writing -------------------------------------------------------------------------------------------------------
-
-
-class ShardWriter:
-    """Cuts the stream of one split into files of `shard_tokens` tokens; the last one may be shorter."""
-
-    def __init__(self, directory: Path, split: str, shard_tokens: int):
-        self.directory, self.split = directory, split
-        self.shards: list[Shard] = []
-        self._buffer, self._filled = np.empty(shard_tokens, dtype=DTYPE), 0
-
-    def add(self, tokens: np.ndarray) -> None:
-        """Appends ids to the stream."""
-        while len(tokens):
-            part, tokens = np.split(tokens, [len(self._buffer) - self._filled])
-            self._buffer[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
-            if self._filled == len(self._buffer):
-                self.flush()
-
-    def flush(self) -> None:
-        """Ends the current file; the end of the stream needs it once."""
-        if not self._filled:
-            return
-        path = self.directory / f"{self.split}_{len(self.shards):06d}.npy"
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, self._buffer[: self._filled])
-        self.shards.append(Shard(file=path.name, tokens=self._filled, sha256=sha256(path)))
-        self._filled = 0
-
-
-def write_shards(
-    directory: Path, batches: Iterable[tuple[str, list[str]]], tokenizer: Tokenizer, shard_tokens: int
-) -> None:
-    """Encodes batches of texts, each with its split, on all processors; writes the shards and their manifest.
-
-    The bytes written depend neither on the number of processors nor on how the texts are batched.
-    """
-
-    def encode(batch: tuple[str, list[str]]) -> tuple[str, np.ndarray]:
-        return batch[0], tokenizer.encode_documents(batch[1])
-
-    writers: dict[str, ShardWriter] = {}
-    documents: Counter[str] = Counter()
-    for split, tokens in _in_threads(encode, batches):
-        if split not in writers:
-            writers[split] = ShardWriter(directory, split, shard_tokens)
-        writers[split].add(tokens)
-        documents[split] += int(np.count_nonzero(tokens == tokenizer.eot))
-    splits = {}
-    for split, writer in sorted(writers.items()):
-        writer.flush()
-        length = sum(shard.tokens for shard in writer.shards)
-        splits[split] = Split(documents=documents[split], tokens=length, shards=tuple(writer.shards))
-    manifest = Manifest(vocab_size=tokenizer.vocab_size, tokenizer=tokenizer.fingerprint, splits=splits)
-    write_json(directory / MANIFEST, manifest.model_dump())
-
-
-def _in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map` on all processors, in order, that reads only a few items ahead."""
-    threads = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(threads) as pool:
-        running: deque[Future[Result]] = deque()
-        for item in items:
-            running.append(pool.submit(work, item))
-            if len(running) > 2 * threads:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+def histogram(lengths: np.ndarray) -> np.ndarray:
+    """(documents,) numbers of tokens, <|endoftext|> not counted -> (BINS,): bin i counts 2**i <= tokens < 2**(i+1)."""
+    return np.bincount(np.frexp(np.maximum(lengths, 1))[1] - 1, minlength=BINS)
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -134,14 +72,20 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST
     manifest = parse(Manifest, read_json(path), str(path))
     for name, split in manifest.splits.items():
-        held = sum(shard.tokens for shard in split.shards)
-        if split.tokens != held:
-            raise InputError(f"{path}: splits.{name}.tokens = {split.tokens}, but its shards add up to {held}")
+        tokens, documents = sum(shard.tokens for shard in split.shards), sum(split.lengths)
+        if split.tokens != tokens:
+            raise InputError(f"{path}: splits.{name}.tokens = {split.tokens}, but its shards add up to {tokens}")
+        if split.documents != documents:
+            raise InputError(f"{path}: splits.{name}.documents = {split.documents}, but lengths add up to {documents}")
     return manifest
 
 
-def open_shard(directory: Path, shard: Shard) -> np.ndarray:
-    """Maps a file into memory, read-only. Raises InputError if it is not what the manifest says."""
+def open_shard(directory: Path, shard: Shard, vocab_size: int) -> np.ndarray:
+    """Maps a file into memory, read-only. Raises InputError if it is not what the manifest says.
+
+    The file is read through once for its largest id, at the speed of the disk (GB/s where it is cached in memory); an
+    id beyond the vocabulary would end in a fault of the GPU, without a name, hours later.
+    """
     path = directory / shard.file
     try:
         tokens = np.lib.format.open_memmap(path, mode="r")
@@ -156,6 +100,9 @@ def open_shard(directory: Path, shard: Shard) -> np.ndarray:
     size, expected = path.stat().st_size, tokens.offset + tokens.nbytes
     if size != expected:
         raise InputError(f"{path}: {size} bytes long, but its tokens end at {expected}")
+    largest = int(tokens.max())
+    if largest >= vocab_size:
+        raise InputError(f"{path}: id {largest} in a vocabulary of {vocab_size}")
     return tokens.view(np.ndarray)  # slices of a plain array are made faster than those of a memmap
 
 
@@ -170,7 +117,7 @@ class TokenStream:
         if split not in manifest.splits:
             raise InputError(f"{directory / MANIFEST}: no split {split!r}; it has {', '.join(manifest.splits)}")
         self.split = split
-        self._shards = [open_shard(directory, shard) for shard in manifest.splits[split].shards]
+        self._shards = [open_shard(directory, shard, manifest.vocab_size) for shard in manifest.splits[split].shards]
         self._starts = [0, *accumulate(len(shard) for shard in self._shards)]
 
     def __len__(self) -> int:
@@ -189,42 +136,103 @@ class TokenStream:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-# --- command -------------------------------------------------------------------------------------------------------
+# --- commands ------------------------------------------------------------------------------------------------------
 
 
 def verify(directory: Path) -> str:
     """Reads every byte and compares it with the manifest; returns a line that says what was found to be in order.
 
-    Raises InputError naming the first shard that has another checksum or an id beyond the vocabulary, or the split
-    that has another number of documents.
+    Raises InputError naming the first shard that is not what the manifest says, or the split that has other documents.
     """
     manifest = read_manifest(directory)
     found = []
     for name, split in manifest.splits.items():
-        documents = 0
-        for shard in bar(split.shards, desc=name, unit="shard"):
-            tokens = open_shard(directory, shard)
-            digest, largest = sha256(directory / shard.file), int(tokens.max())
-            if digest != shard.sha256:
-                raise InputError(f"{directory / shard.file}: sha256 {digest}, the manifest says {shard.sha256}")
-            if largest >= manifest.vocab_size:
-                raise InputError(f"{directory / shard.file}: id {largest} in a vocabulary of {manifest.vocab_size}")
-            documents += int(np.count_nonzero(tokens == manifest.vocab_size - 1))
-        if documents != split.documents:
-            manifest_file = directory / MANIFEST
-            raise InputError(f"{manifest_file}: splits.{name}.documents = {split.documents}, but there are {documents}")
+        lengths = np.trim_zeros(_document_lengths(directory, name, manifest), "b").tolist()
+        if lengths != list(split.lengths):
+            raise InputError(
+                f"{directory / MANIFEST}: splits.{name}.lengths = {list(split.lengths)}, but there are {lengths}"
+            )
         found.append(f"{name}: {split.documents:,} documents, {split.tokens:,} tokens, shards: {len(split.shards)}")
     return f"ok: {'; '.join(found)}"
 
 
+def _document_lengths(directory: Path, name: str, manifest: Manifest) -> np.ndarray:
+    """The histogram of a split, counted anew from shards whose checksums are compared."""
+    starts, end = [], 0
+    for shard in bar(manifest.splits[name].shards, desc=name, unit="shard"):
+        tokens = open_shard(directory, shard, manifest.vocab_size)
+        if (digest := sha256(directory / shard.file)) != shard.sha256:
+            raise InputError(f"{directory / shard.file}: sha256 {digest}, the manifest says {shard.sha256}")
+        starts.append(np.flatnonzero(tokens == manifest.vocab_size - 1) + end)
+        end += len(tokens)
+    return histogram(np.diff(np.concatenate(starts), append=end) - 1)
+
+
+def stats(directory: Path) -> str:
+    """A table of what each split holds, and a histogram of its documents' lengths.
+
+    Raises InputError if the shards are not what the manifest says, as far as opening them shows.
+    """
+    manifest = read_manifest(directory)
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            open_shard(directory, shard, manifest.vocab_size)
+    columns = {name: _figures(split) for name, split in manifest.splits.items()}
+    labels = next(iter(columns.values()))
+    lines = ["".join([f"{'':22}", *(f"{name:>18}" for name in columns)])]
+    lines += ["".join([f"{label:22}", *(f"{column[label]:>18}" for column in columns.values())]) for label in labels]
+    lines += [
+        "",
+        f"vocabulary of {manifest.vocab_size:,}; left out as empty: {manifest.empty:,}; "
+        f"not UTF-8: {manifest.invalid_utf8:,}; in val and in train: {manifest.val_in_train:,}",
+    ]
+    for name, split in manifest.splits.items():
+        lines += ["", f"{name}: documents by tokens", *_bars(split)]
+    return "\n".join(lines)
+
+
+def _figures(split: Split) -> dict[str, str]:
+    """A split's column of the table."""
+    text_tokens = split.tokens - split.documents
+    middle = bisect_right(list(accumulate(split.lengths)), (split.documents - 1) // 2)
+    return {
+        "documents": f"{split.documents:,}",
+        "duplicates": f"{split.duplicates:,}",
+        "tokens": f"{split.tokens:,}",
+        "bytes of text": f"{split.bytes:,}",
+        "bytes per token": f"{split.bytes / text_tokens:.3f}",
+        "mean tokens": f"{text_tokens / split.documents:.1f}",
+        "median tokens": _bin_name(middle),
+        "shards": f"{len(split.shards):,}",
+    }
+
+
+def _bars(split: Split) -> list[str]:
+    """A histogram's lines, without empty bins at its ends."""
+    first = next(i for i, count in enumerate(split.lengths) if count)
+    scale = BAR_WIDTH / max(split.lengths)
+    return [
+        f"{_bin_name(i):>22} {split.lengths[i]:>14,} {'█' * round(scale * split.lengths[i])}".rstrip()
+        for i in range(first, len(split.lengths))
+    ]
+
+
+def _bin_name(i: int) -> str:
+    """The range of lengths that a bin of `histogram` counts."""
+    return f"{2**i:,}–{2 ** (i + 1) - 1:,}" if i else "1"
+
+
 def main() -> None:
-    """Runs the command."""
-    parser = argparse.ArgumentParser(prog="python -m gpt2.shards", description="Checks token shards.")
+    """Runs the commands."""
+    parser = argparse.ArgumentParser(prog="python -m gpt2.shards", description="Token shards.")
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("verify", help="compare shards with their manifest, checksums included")
-    command.add_argument("directory", type=Path, help="for example data/tokens")
+    for work, help in ((verify, "compare shards with their manifest, checksums included"), (stats, "what they hold")):
+        command = commands.add_parser(work.__name__, help=help)
+        command.add_argument("directory", type=Path, help="for example data/tokens")
+        command.set_defaults(work=work)
+    arguments = parser.parse_args()
     try:
-        print(verify(parser.parse_args().directory))
+        print(arguments.work(arguments.directory))
     except InputError as error:
         sys.exit(f"error: {error}")
 

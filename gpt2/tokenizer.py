@@ -4,9 +4,8 @@ Ids are 256 bytes in GPT-2's order, then one token a merge, then <|endoftext|>.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,15 @@ from gpt2.files import read_json, write_json, write_text
 
 EOT = "<|endoftext|>"
 CHARACTER_BYTES = {character: byte for byte, character in BYTE_CHARACTERS.items()}
-# tiktoken's engine gives up on white space of over a million characters in one piece. From this length on a run is cut
-# before its last character, where the pattern cuts as well.
-LONG_RUN = 500_000
-LONG_WHITE_SPACE = regex.compile(rf"(?<!\s)\s{{{LONG_RUN},}}+(?=\S)")
+# A longer text is encoded in pieces of at least so many characters: memory stays bounded, and tiktoken's engine gives
+# up on white space of over a million characters before a word.
+PIECE = 500_000
+# Places where GPT-2's pattern ends a match whatever stands before and after, so that both sides can be encoded apart:
+# - between another character and white space: every alternative that takes other characters ends with them;
+# - before the last white space of a run that a word follows: \s+(?!\S) takes the run but for that one;
+# - between a letter and what is none (in ASCII, where all versions of Unicode agree): words and contractions end so.
+# The pattern never looks back, and ahead it looks at white space alone, so each side is then cut as in the whole text.
+BOUNDARY = regex.compile(r"\S(?=\s)|\s(?=\s\S)|[A-Za-z](?=[!-@\[-`{-~])")
 
 
 class Tokenizer:
@@ -60,17 +64,22 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text. What spells <|endoftext|> is ordinary text; lone surrogates are read as U+FFFD."""
-        if len(text) < LONG_RUN:
-            return self._encoding.encode_ordinary(text)
-        cuts = [0, *(run.end() - 1 for run in LONG_WHITE_SPACE.finditer(text)), len(text)]
-        return [id for start, end in pairwise(cuts) for id in self._encoding.encode_ordinary(text[start:end])]
+        return [id for piece in _pieces(text) for id in self._encoding.encode_ordinary(piece)]
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        """The ids of several texts, each after an <|endoftext|>, in one uint16 array. Other threads run meanwhile."""
-        if any(EOT in text or len(text) >= LONG_RUN for text in texts):
-            return np.array([id for text in texts for id in (self.eot, *self.encode(text))], dtype=np.uint16)
+        """The ids of several texts, each after an <|endoftext|>, in one uint16 array. Other threads run meanwhile.
+
+        The longest word bounds the memory: 45 bytes for each of its bytes, besides the ids.
+        """
+        if any(EOT in text or len(text) > PIECE for text in texts):
+            eot = np.array([self.eot], dtype=np.uint16)
+            return np.concatenate([ids for text in texts for ids in (eot, *self._encode_pieces(text))])
         joined = "".join(EOT + text for text in texts)  # one call for all: most of the time of short texts is calls
         return self._encoding.encode_to_numpy(joined, allowed_special={EOT}).astype(np.uint16)
+
+    def _encode_pieces(self, text: str) -> Iterator[np.ndarray]:
+        for piece in _pieces(text):
+            yield self._encoding.encode_to_numpy(piece, disallowed_special=()).astype(np.uint16)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
@@ -114,6 +123,15 @@ class Tokenizer:
         return cls(merges)
 
 
+def _pieces(text: str) -> Iterator[str]:
+    """Cuts a long text at boundaries; a piece exceeds PIECE by what is left of the word or white space at its end."""
+    start = 0
+    while len(text) - start > PIECE and (boundary := BOUNDARY.search(text, start + PIECE)):
+        yield text[start : boundary.end()]
+        start = boundary.end()
+    yield text[start:]
+
+
 def _spell(token: bytes) -> str:
     return "".join(BYTE_CHARACTERS[byte] for byte in token)
 
@@ -133,7 +151,7 @@ def _read_merges(path: Path) -> list[Merge]:
     if not version.startswith("#version"):
         raise InputError(f"{path}, line 1: expected '#version: 0.2', found {version[:40]!r}")
     ranks = {token: rank for rank, token in enumerate(BYTES)}
-    merges: list[Merge] = []
+    merges: dict[bytes, Merge] = {}  # by what they make
     for number, line in enumerate(lines, start=2):
         where = f"{path}, line {number}"
         try:
@@ -146,11 +164,28 @@ def _read_merges(path: Path) -> list[Merge]:
         token = left + right
         if token in ranks:
             raise InputError(f"{where}: {_spell(token)!r} is made by a line above already")
-        ranks[token] = len(ranks)
-        if split_token(token, ranks) != [left, right]:
+        if not _stays_cut(left, right, ranks, merges):
             raise InputError(f"{where}: {line!r} can never apply, because the lines above merge these bytes otherwise")
-        merges.append((left, right))
-    return merges
+        ranks[token] = len(ranks)
+        merges[token] = (left, right)
+    return list(merges.values())
+
+
+def _stays_cut(left: bytes, right: bytes, ranks: Mapping[bytes, int], merges: Mapping[bytes, Merge]) -> bool:
+    """Whether encoding left + right ends in these two tokens, each of which encoding does make of its own bytes.
+
+    Undoes their merges, the last one first, and looks at the tokens that then meet at the cut: had they a merge that
+    comes before the one undone, encoding would have joined them. Of equal merges the one further left comes first.
+    """
+    while True:
+        if left in merges and ranks[left] > ranks[right]:
+            undone, left = ranks[left], merges[left][1]
+        elif right in merges:
+            undone, right = ranks[right] + 1, merges[right][0]
+        else:
+            return True
+        if ranks.get(left + right, undone) < undone:
+            return False
 
 
 def _check_vocab(path: Path, expected: dict[str, int]) -> None:

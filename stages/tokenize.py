@@ -1,16 +1,15 @@
 """Stage tokenize: encodes the corpus into token shards."""
 
 from gpt2.corpus import Corpus
-from gpt2.shards import write_shards
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenization import tokenize
 from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Both splits in one pass over the corpus."""
-    corpus = Corpus(stage.dep("data/raw/corpus"))
-    tokenizer = Tokenizer.load(stage.dep("data/tokenizer"))
-    write_shards(stage.out("data/tokens"), corpus.batches(), tokenizer, stage.param("tokens").shard_tokens)
+    """Both splits in one pass over the corpus; what an interrupted run has done is not done again."""
+    params = stage.param("tokens")
+    corpus = Corpus(stage.dep("data/raw/corpus"), params.heldout)
+    tokenize(corpus, stage.dep("data/tokenizer"), params, stage.scratch, stage.out("data/tokens"))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from gpt2.bpe import train_bpe
 from gpt2.corpus import Corpus
+from gpt2.errors import InputError
 from gpt2.tokenizer import Tokenizer
 from stages.stage import Stage, run
 
@@ -11,8 +12,13 @@ def main(stage: Stage) -> None:
     params = stage.param("tokenizer")
     if params.source == "gpt2":
         tokenizer = Tokenizer.gpt2()
+    elif params.source == "checkpoint":
+        checkpoint = stage.dep("data/models/gpt2")
+        if not (checkpoint / "config.json").exists():  # the stage that makes it left a note that it was left out
+            raise InputError("tokenizer.source = 'checkpoint': data.gpt2.source = 'none' left the checkpoint out")
+        tokenizer = Tokenizer.load(checkpoint)
     else:
-        corpus = Corpus(stage.dep("data/raw/corpus"))
+        corpus = Corpus(stage.dep("data/raw/corpus"), stage.param("tokens.heldout"))
         tokenizer = Tokenizer(train_bpe(corpus.texts("train"), params.vocab_size))
     tokenizer.save(stage.out("data/tokenizer"))
 

@@ -1,5 +1,6 @@
 """Shards hold the stream that was written, whatever the cuts; damage ends in one line that names the file."""
 
+import errno
 import json
 import os
 import random
@@ -15,12 +16,13 @@ from hypothesis import strategies as st
 from gpt2.bpe import train_bpe
 from gpt2.errors import InputError
 from gpt2.files import sha256
-from gpt2.shards import ShardWriter, TokenStream, open_shard, read_manifest, verify, write_shards
+from gpt2.shard_writer import ShardWriter, write_shards
+from gpt2.shards import BINS, TokenStream, histogram, open_shard, read_manifest, stats, verify
 from gpt2.tokenizer import EOT, Tokenizer
 from tests.conftest import ROOT
 from tests.test_bpe import ENGLISH
 
-TEXTS = {"train": [*ENGLISH, "", EOT, *ENGLISH[:2]], "val": ["one", "two words"]}
+TEXTS = {"train": [*ENGLISH, EOT, *ENGLISH[:2]], "val": ["one", "two words", ENGLISH[0]]}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_cuts_keep_the_stream(tmp_path_factory, arrays, shard_tokens):
         writer.add(np.array(array, dtype=np.uint16))
     writer.flush()
     stream = [id for array in arrays for id in array]
-    pieces = [open_shard(directory, shard).tolist() for shard in writer.shards]
+    pieces = [open_shard(directory, shard, 65536).tolist() for shard in writer.shards]
     assert pieces == [stream[i : i + shard_tokens] for i in range(0, len(stream), shard_tokens)]
     assert [shard.file for shard in writer.shards] == [f"train_{n:06d}.npy" for n in range(len(pieces))]
     assert [shard.sha256 for shard in writer.shards] == [sha256(directory / shard.file) for shard in writer.shards]
@@ -126,7 +128,7 @@ def test_a_damaged_header_never_ends_in_another_error(tokens):
             damaged[rng.randrange(128)] = rng.randrange(256)
         path.write_bytes(damaged)
         try:
-            assert len(open_shard(tokens, shard)) == shard.tokens
+            assert len(open_shard(tokens, shard, 400)) == shard.tokens
         except InputError as error:
             assert str(error).startswith(str(path)) and "\n" not in str(error)
 
@@ -136,6 +138,7 @@ def test_a_damaged_header_never_ends_in_another_error(tokens):
     [
         (lambda m: m.pop("tokenizer"), r"manifest\.json: tokenizer is missing"),
         (lambda m: m.update(vocab_size="400"), r"manifest\.json: vocab_size = '400'"),
+        (lambda m: m["splits"]["val"].update(documents=4), r"splits\.val\.documents = 4, but lengths add up to 3"),
         (lambda m: m["splits"]["train"].update(tokens=7), r"manifest\.json: splits\.train\.tokens = 7, but its shards"),
         (lambda m: m["splits"].pop("train"), r"manifest\.json: no split 'train'; it has val"),
         (lambda m: m["splits"]["val"]["shards"][0].update(file="../x.npy"), r"manifest\.json: .*file = '\.\./x\.npy'"),
@@ -152,31 +155,84 @@ def test_another_tokenizer(tokens, tokenizer):
         TokenStream(tokens, "train", Tokenizer(tokenizer.merges[:-1]))
 
 
+def test_the_manifest_counts_documents_bytes_duplicates_and_lengths(tokens, tokenizer):
+    manifest = read_manifest(tokens)
+    assert (manifest.vocab_size, manifest.empty, manifest.invalid_utf8, manifest.val_in_train) == (400, 0, 0, 1)
+    for name, split in manifest.splits.items():
+        lengths = [len(tokenizer.encode(text)) for text in TEXTS[name]]
+        assert list(split.lengths) == [
+            sum(2**i <= length < 2 ** (i + 1) for length in lengths) for i in range(max(lengths).bit_length())
+        ]
+        assert split.bytes == sum(len(text.encode()) for text in TEXTS[name])
+        assert split.duplicates == len(TEXTS[name]) - len(set(TEXTS[name]))
+
+
+@given(st.lists(st.integers(1, 2**31), max_size=20))
+def test_a_histogram_has_a_bin_for_each_power_of_two(lengths):
+    counts = histogram(np.array(lengths, dtype=np.int64))
+    assert counts.tolist() == [sum(2**i <= length < 2 ** (i + 1) for length in lengths) for i in range(BINS)]
+
+
 def test_verify_finds_what_opening_does_not(tokens, tokenizer):
     assert verify(tokens).startswith(f"ok: train: {len(TEXTS['train'])} documents, ")
-    path = tokens / "train_000000.npy"
-    manifest = tokens / "manifest.json"
-
-    edit(manifest, lambda m: m["splits"]["val"].update(documents=3))
-    with pytest.raises(InputError, match=r"manifest\.json: splits\.val\.documents = 3, but there are 2"):
+    path, manifest = tokens / "train_000000.npy", tokens / "manifest.json"
+    edit(manifest, lambda m: m["splits"]["val"].update(lengths=[0, 2, 0, 0, 0, 0, 1]))
+    with pytest.raises(InputError, match=r"manifest\.json: splits\.val\.lengths = \[.*\], but there are \["):
         verify(tokens)
-    resave(path, lambda a: np.where(np.arange(len(a)) == 500, 400, a).astype(np.uint16))
+    resave(path, lambda a: np.where(np.arange(len(a)) == 500, 300, a).astype(np.uint16))
     TokenStream(tokens, "train", tokenizer)
     with pytest.raises(InputError, match=r"train_000000\.npy: sha256 \w+, the manifest says"):
         verify(tokens)
-    edit(manifest, lambda m: m["splits"]["train"]["shards"][0].update(sha256=sha256(path)))
-    with pytest.raises(InputError, match=r"train_000000\.npy: id 400 in a vocabulary of 400"):
-        verify(tokens)
 
 
-def test_the_command(tokens):
-    def run() -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "gpt2.shards", "verify", str(tokens)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def test_an_id_beyond_the_vocabulary_is_found_on_opening(tokens, tokenizer):
+    resave(tokens / "train_000001.npy", lambda a: np.where(np.arange(len(a)) == 500, 400, a).astype(np.uint16))
+    for work in (lambda: TokenStream(tokens, "train", tokenizer), lambda: verify(tokens), lambda: stats(tokens)):
+        with pytest.raises(InputError, match=r"train_000001\.npy: id 400 in a vocabulary of 400"):
+            work()
 
-    done = run()
-    assert (done.returncode, done.stdout.count("\n")) == (0, 1) and done.stdout.startswith("ok: train: 9 documents")
+
+def test_a_full_disk_keeps_its_name(tmp_path):
+    """A limit on the size of files fails a write as a full disk does, part of it done."""
+    code = (
+        "import resource, sys; from pathlib import Path; import numpy as np\n"
+        "from gpt2.shard_writer import ShardWriter\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try: ShardWriter(Path(sys.argv[1]), 'train', 60_000).add(np.zeros(60_000, dtype=np.uint16))\n"
+        "except OSError as error: print(error.errno)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{errno.EFBIG}\n", "")
+    assert not list(tmp_path.iterdir())
+
+
+def command(*arguments) -> subprocess.CompletedProcess:
+    """Runs `python -m gpt2.shards`."""
+    return subprocess.run(
+        [sys.executable, "-m", "gpt2.shards", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_the_command_verify(tokens):
+    done = command("verify", tokens)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1)
+    assert done.stdout.startswith(f"ok: train: {len(TEXTS['train'])} documents")
     (tokens / "train_000001.npy").unlink()
-    done = run()
-    last = done.stderr.splitlines()[-1]
-    assert (done.returncode, done.stdout) == (1, "") and last.startswith("error: ") and "train_000001.npy" in last
+    for work in ("verify", "stats"):
+        done = command(work, tokens)
+        last = done.stderr.splitlines()[-1]
+        assert (done.returncode, done.stdout) == (1, "") and last.startswith("error: ") and "train_000001.npy" in last
+
+
+def test_the_command_stats(tokens):
+    done, manifest = command("stats", tokens), read_manifest(tokens)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = dict(zip(("train", "val"), manifest.splits.values(), strict=True))
+    lines = {line[:22].strip(): line[22:].split() for line in done.stdout.splitlines()}
+    assert lines["documents"] == [f"{split.documents:,}" for split in rows.values()]
+    assert lines["duplicates"] == ["2", "0"]
+    assert lines["bytes per token"] == [
+        f"{split.bytes / (split.tokens - split.documents):.3f}" for split in rows.values()
+    ]
+    bars = [line.split() for line in done.stdout.partition("val: documents by tokens\n")[2].splitlines()]
+    assert [int(bar[1]) for bar in bars] == np.trim_zeros(np.array(manifest.splits["val"].lengths)).tolist()

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as FastTokenizer
 from transformers import AutoTokenizer, GPT2Tokenizer
 
-from gpt2.bpe import train_bpe
+from gpt2.bpe import BYTES, split_token, train_bpe
 from gpt2.errors import InputError
-from gpt2.tokenizer import EOT, LONG_RUN, Tokenizer
+from gpt2.tokenizer import EOT, PIECE, Tokenizer, _read_merges
 from tests.test_bpe import ENGLISH, awkward
 
 HOSTILE = [
@@ -117,12 +118,19 @@ def test_runs_of_over_a_million_characters(tokenizer, character):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@pytest.mark.parametrize(
-    "run", [" " * LONG_RUN, "\n " * (LONG_RUN // 2), " \n" * (LONG_RUN // 2), "\u3000\x85" * (LONG_RUN // 2)]
-)
-def test_cutting_long_runs_changes_no_id(tokenizer, run):
-    text = f"a {run}it's{run}"
-    assert tokenizer.encode(text) == tokenizer._encoding.encode_ordinary(text)
+@pytest.mark.parametrize("run", [" " * PIECE, "\n " * PIECE, "\u3000\x85" * PIECE, "a1" * PIECE, "a " * PIECE])
+def test_long_texts_have_the_ids_that_they_have_in_one_piece(tokenizer, run):
+    text = f"a {run}"  # tiktoken takes white space of any length at the end
+    ids = tokenizer._encoding.encode_ordinary(text)
+    assert tokenizer.encode(text) == ids
+    assert tokenizer.encode_documents([text]).tolist() == [tokenizer.eot, *ids]
+
+
+@given(st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=20), awkward)).map("".join), st.integers(0, 20))
+def test_cutting_anywhere_changes_no_id(tokenizer, text, piece):
+    with pytest.MonkeyPatch.context() as settings:
+        settings.setattr("gpt2.tokenizer.PIECE", piece)
+        assert tokenizer.encode(text) == tokenizer._encoding.encode_ordinary(text)
 
 
 @given(st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=20)), max_size=8))
@@ -140,6 +148,25 @@ def test_documents_may_be_long(tokenizer):
         699,
         *tokenizer.encode(text),
     ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=12))
+def test_loading_takes_the_merges_that_encoding_can_make_and_no_other(tmp_path_factory, pairs):
+    tokens, ranks = [b"a", b"b", b"c"], {token: rank for rank, token in enumerate(BYTES)}
+    path, lines = tmp_path_factory.mktemp("tokenizer") / "merges.txt", ["#version: 0.2"]
+    for left, right in ((tokens[i % len(tokens)], tokens[j % len(tokens)]) for i, j in pairs):
+        if left + right in ranks:
+            continue
+        ranks[left + right] = len(ranks)
+        path.write_text("\n".join([*lines, f"{left.decode()} {right.decode()}"]))
+        if split_token(left + right, ranks) == [left, right]:
+            assert _read_merges(path)[-1] == (left, right)
+            lines.append(f"{left.decode()} {right.decode()}")
+            tokens.append(left + right)
+        else:
+            with pytest.raises(InputError, match="can never apply"):
+                _read_merges(path)
+            del ranks[left + right]
 
 
 def test_saving_and_loading(tokenizer, saved, tmp_path):
@@ -241,8 +268,34 @@ def test_gpt2s_own_vocabulary(real_data, tmp_path, monkeypatch):
     assert Tokenizer.load(tmp_path).fingerprint == ours.fingerprint
     openai = next(path for path in (real_data / "tiktoken").iterdir() if path.read_bytes().startswith(b"#version"))
     assert (tmp_path / "merges.txt").read_bytes() == openai.read_bytes()
-    lines = pq.read_table(real_data / "wikitext2" / "valid.parquet")["text"].to_pylist()[:300]
-    for text in [*HOSTILE, *lines]:
+    for text in HOSTILE:
         ids = reference.encode_ordinary(text)
         assert ours.encode(text) == theirs(text, split_special_tokens=True)["input_ids"] == ids
         assert ours.decode(ids) == text == theirs.decode(ids)
+
+
+def real_texts(directory: Path) -> dict[str, list[str]]:
+    """Every text of the real data sets."""
+    instructions = json.loads((directory / "instructions" / "instruction-data.json").read_text(encoding="utf-8"))
+    rows = (directory / "hellaswag" / "hellaswag_val_first1000.jsonl").read_text(encoding="utf-8").splitlines()
+    return {
+        "wikitext2": pq.read_table(directory / "wikitext2" / "valid.parquet")["text"].to_pylist(),
+        "sst2": [
+            line for path in sorted((directory / "sst2").iterdir()) for line in path.read_text("utf-8").split("\n")
+        ],
+        "instructions": [text for row in instructions for text in row.values()],
+        "hellaswag": [text for row in map(json.loads, rows) for text in [row["ctx"], *row["endings"]]],
+    }
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["wikitext2", "sst2", "instructions", "hellaswag"])
+def test_real_texts_have_the_ids_of_tiktokens_gpt2(real_data, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(real_data / "tiktoken"))
+    reference, ours = tiktoken.get_encoding("gpt2"), Tokenizer.gpt2()
+    ours.save(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    texts = real_texts(real_data)[name]
+    ids = reference.encode_ordinary_batch(texts)
+    assert [ours.encode(text) for text in texts] == ids == theirs(texts, split_special_tokens=True)["input_ids"]
+    assert ours.encode_documents(texts).tolist() == [id for document in ids for id in [ours.eot, *document]]

@@ -113,6 +113,11 @@ def read_csv(path: Path, may_be_empty: bool = False) -> list[dict[str, str]]:
     return rows
 
 
+def size_and_hash(path: Path) -> dict:
+    """What a manifest says of a file's contents: `bytes` and `sha256`."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
 def sha256(path: Path) -> str:
     """The hex digest of a file's bytes."""
     with open(path, "rb") as file:

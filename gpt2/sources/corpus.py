@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gpt2.files import replacing, sha256, write_json
+from gpt2.files import replacing, size_and_hash, write_json
 from gpt2.sources.docstrings import Document
 from gpt2.sources.packages import record
 
@@ -39,6 +39,6 @@ def write_corpus(directory: Path, rows: list[dict], packages: tuple[str, ...], s
         **record(packages),
         "splits": splits,
         "skipped": skipped,
-        "files": {FILE: {"rows": len(rows), "sha256": sha256(directory / FILE)}},
+        "files": [{"file": FILE, **size_and_hash(directory / FILE), "rows": len(rows)}],
     }
     write_json(directory / "manifest.json", manifest)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpt2.data_config import CorpusHubParams, CorpusParams, ExamplesParams, HellaSwagDataParams
 from gpt2.errors import InputError
-from gpt2.files import sha256
+from gpt2.files import size_and_hash
 from gpt2.sources.hub import Repository
 from gpt2.sources.local import Folder
 from gpt2.sources.tables import Table
@@ -62,7 +62,7 @@ def locate(params: CorpusParams | ExamplesParams | HellaSwagDataParams, key: str
 
 def file_record(path: str, table: Table, rows: int) -> dict:
     """What a manifest says of a file: where it lies in its source, what it holds, how many rows were read of it."""
-    return {"file": path, "bytes": table.path.stat().st_size, "sha256": sha256(table.path), "rows": rows}
+    return {"file": path, **size_and_hash(table.path), "rows": rows}
 
 
 def _flat(found: dict[str, list[str]]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpt2.errors import InputError
-from gpt2.files import sha256
+from gpt2.files import size_and_hash
 from gpt2.sources.hub import Repository
 
 NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
@@ -37,14 +37,12 @@ def copy_model(source: Path, directory: Path) -> dict:
     return {"source": "local", "files": _copied(found, directory)}
 
 
-def _copied(files: Mapping[str, Path], directory: Path) -> dict[str, dict]:
-    """Copies files into `directory` under their names; returns size and sha256 of each.
+def _copied(files: Mapping[str, Path], directory: Path) -> list[dict]:
+    """Copies files into `directory` under their names; returns name, size and sha256 of each.
 
     Copies, not links: DVC takes away the right to write to what it tracks, and whoever edits config.json in place
     would edit it in the hub's cache too.
     """
     for name, file in files.items():
         shutil.copyfile(file, directory / name)
-    return {
-        name: {"bytes": (directory / name).stat().st_size, "sha256": sha256(directory / name)} for name in sorted(files)
-    }
+    return [{"file": name, **size_and_hash(directory / name)} for name in sorted(files)]

@@ -46,10 +46,10 @@ def test_a_model_from_the_hub_is_byte_for_byte_the_one_served(hub, client, check
         "repo": "owner/gpt2",
         "revision": "main",
         "commit": commit,
-        "files": {
-            name: {"bytes": (checkpoint / name).stat().st_size, "sha256": sha256(checkpoint / name)}
+        "files": [
+            {"file": name, "bytes": (checkpoint / name).stat().st_size, "sha256": sha256(checkpoint / name)}
             for name in sorted(NEEDED)
-        },
+        ],
     }
     (out / "config.json").write_text("{}")  # does not reach the cache
     again = tmp_path / "again"
@@ -93,8 +93,8 @@ def test_a_model_from_a_folder(checkpoint, tmp_path):
     out.mkdir()
     manifest = copy_model(source, out)
     names = sorted([*NEEDED, OPTIONAL[0]])
-    assert sorted(path.name for path in out.iterdir()) == list(manifest["files"]) == names
-    assert manifest["files"]["config.json"]["sha256"] == sha256(source / "config.json")
+    assert sorted(path.name for path in out.iterdir()) == [file["file"] for file in manifest["files"]] == names
+    assert manifest["files"][0]["sha256"] == sha256(source / "config.json")
     assert read_json(out / "config.json") == read_json(source / "config.json")
     (source / "vocab.json").unlink()
     with pytest.raises(InputError, match="vocab.json: no such file; data.gpt2.source = 'local' needs config.json"):

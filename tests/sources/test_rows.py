@@ -8,7 +8,7 @@ import pytest
 
 from gpt2.data_config import DocstringsParams
 from gpt2.errors import InputError
-from gpt2.files import read_json, sha256
+from gpt2.files import read_json, size_and_hash
 from gpt2.sources.classification import classification_rows, excerpt
 from gpt2.sources.completions import completion_rows
 from gpt2.sources.corpus import corpus_rows, write_corpus
@@ -87,7 +87,7 @@ def test_corpus_holds_no_test_document(documents, tmp_path):
     assert pq.read_table(file).to_pylist() == rows
     manifest = read_json(tmp_path / "a" / "manifest.json")
     assert manifest["packages"].keys() == {"nltk", "networkx"} and all(manifest["packages"].values())
-    assert manifest["files"][file.name] == {"rows": len(rows), "sha256": sha256(file)}
+    assert manifest["files"] == [{"file": file.name, **size_and_hash(file), "rows": len(rows)}]
     assert manifest["splits"]["val"]["documents"] == sum(row["split"] == "val" for row in rows)
     assert manifest["skipped"] == ["nltk.odd"]
 

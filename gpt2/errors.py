@@ -1,9 +1,16 @@
 """The one exception for what a user can put right."""
 
+LONGEST = 600  # characters of a message
+
 
 class InputError(ValueError):
     """A param, file or row that the user gave is wrong.
 
     The message is one line that names the key, file or row, its value, and what was expected. Commands and stages
     print it without a traceback and exit with status 1; any other exception is a bug of ours and keeps its traceback.
+    What comes from files may be anything: characters that do not print are spelt out, and a long message is cut.
     """
+
+    def __init__(self, message: str):
+        cut = message if len(message) <= LONGEST else f"{message[:LONGEST]} ..."
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut))

@@ -17,7 +17,8 @@ from gpt2.errors import InputError
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on success its file is synced to disk and takes `path`'s place.
 
-    Raises OSError with errno ENOSPC where the disk is full, which torch, safetensors and numpy tell in other ways.
+    Where the disk is full, raises OSError with errno ENOSPC and the file's name: torch, safetensors and numpy tell it
+    in other ways.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except Exception as error:
         full = os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(path.parent).free < 1 << 16
-        if full and getattr(error, "errno", None) is None:
+        if full and getattr(error, "filename", None) is None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
     finally:
@@ -65,7 +66,7 @@ def read_json(path: Path):
     """Reads JSON. Raises InputError if the file is missing or malformed."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path}: no such file") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not valid JSON: {error}") from None

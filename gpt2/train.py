@@ -119,7 +119,10 @@ class Trainer:
             return
         self.model.eval()
         with torch.inference_mode(), self.autocast():
-            history.val.append({"step": step, "targets": self._seen(), **self.evaluate(self.model)})
+            row = {"step": step, "targets": self._seen(), **self.evaluate(self.model)}
+        if not math.isfinite(row["loss"]):
+            raise InputError(f"the validation loss is {row['loss']} at step {step}: the weights are not finite numbers")
+        history.val.append(row)
         if self.sample and self.world.main:
             history.samples += self.sample(self.model, step)
         self.model.train()

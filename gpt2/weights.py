@@ -99,8 +99,6 @@ def read_config(directory: Path) -> tuple[GPTConfig, dict]:
     for key, (usual, allowed) in COMPUTED.items():
         if raw.get(key, usual) not in allowed:
             raise InputError(f"{path}: {key} = {raw[key]!r}: expected {usual!r}, what this code computes")
-    if raw.get("n_inner") not in (None, 4 * raw.get("n_embd", 0)):
-        raise InputError(f"{path}: n_inner = {raw['n_inner']!r}: expected null or 4 * n_embd, what this code computes")
     shape = {
         "block_size": raw.get("n_positions", 1024),
         "n_layer": raw.get("n_layer"),
@@ -109,7 +107,10 @@ def read_config(directory: Path) -> tuple[GPTConfig, dict]:
         "dropout": raw.get("resid_pdrop", 0.1),
         "vocab_size": raw.get("vocab_size"),
     }
-    return parse(GPTConfig, shape, str(path)), raw
+    config = parse(GPTConfig, shape, str(path))
+    if raw.get("n_inner") not in (None, 4 * config.n_embd):
+        raise InputError(f"{path}: n_inner = {raw['n_inner']!r}: expected null or 4 * n_embd, what this code computes")
+    return config, raw
 
 
 def read_state(directory: Path) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
 
@@ -19,7 +19,11 @@ from filelock import FileLock, Timeout
 
 from gpt2.errors import InputError
 from gpt2.files import sha256
+from gpt2.section import Section
 from stages.params import read_params, read_yaml
+
+# Params that say how work is done and not what comes out: what was begun goes on when they change.
+HOW = ("tokens.executor", "tokens.workers", "tokens.slurm", "train.launcher")
 
 
 class Stage:
@@ -42,9 +46,12 @@ class Stage:
             self.dep(str(dep))
 
     def __enter__(self) -> "Stage":
-        self._fingerprint, self._stats = self._take_fingerprint(), self._take_stats()
+        self._inputs, self._stats = self._take_inputs(), self._take_stats()
+        values, files = self._inputs
+        what = {name: value for name, value in values.items() if not name.startswith(HOW)}
+        fingerprint = hashlib.sha256(repr((what, files)).encode()).hexdigest()
         root = Path(os.environ.get("DVC_ROOT", "."))  # experiments that run in a copy resume here too
-        self.scratch = root / ".scratch" / self.name / self._fingerprint[:16]
+        self.scratch = root / ".scratch" / self.name / fingerprint[:16]
         self._staging = self.scratch / "outs"
         if self.main:
             self._lock()
@@ -60,11 +67,10 @@ class Stage:
         try:
             if kind is None:
                 self._finish()
+                shutil.rmtree(self.scratch)
         finally:
             shutil.rmtree(self._staging, ignore_errors=True)
             self._scratch_lock.release()
-        if kind is None:
-            shutil.rmtree(self.scratch)
 
     def param(self, name: str):
         """The typed section or value under a dotted name. The stage must declare it, or a section that holds it."""
@@ -96,15 +102,21 @@ class Stage:
 
     def _finish(self) -> None:
         """Moves the outs into place, unless an input changed meanwhile."""
-        if self._take_stats() != self._stats and self._take_fingerprint() != self._fingerprint:
+        if self._take_stats() != self._stats and self._take_inputs() != self._inputs:
             raise InputError("params.yaml or a dep changed while the stage ran; nothing was kept, run it again")
-        for out in self.declared_outs:
-            staged = self._staging / out
-            assert staged.exists(), f"stage {self.name} did not write {out}"
-            if out.is_dir() and not out.is_symlink():
-                shutil.rmtree(out)
-            out.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(staged, out)  # across file systems too
+        new = {out: out.with_name(f".{out.name}.new") for out in self.declared_outs}
+        try:
+            for out, beside in new.items():
+                assert (self._staging / out).exists(), f"stage {self.name} did not write {out}"
+                out.parent.mkdir(parents=True, exist_ok=True)
+                _remove(beside)
+                shutil.move(self._staging / out, beside)  # across disks a copy, for which there may be no room
+            for out, beside in new.items():
+                _remove(out)
+                os.replace(beside, out)
+        finally:
+            for beside in new.values():
+                _remove(beside)
 
     def _files(self) -> list[Path]:
         files = [file for dep in self.declared_deps for file in ([dep] if dep.is_file() else dep.rglob("*"))]
@@ -114,12 +126,12 @@ class Stage:
         """Size and time of change of every input: cheap, and enough to see that nothing happened."""
         return [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in [*self._files(), Path("params.yaml")]]
 
-    def _take_fingerprint(self) -> str:
-        """Digest of the declared params' values, as the file now has them, and of the contents of every dep."""
+    def _take_inputs(self) -> tuple[dict, dict]:
+        """The declared params by dotted name, as the file now has them, and the digest of every dep."""
         params = read_params()
-        values = {name: reduce(getattr, name.split("."), params) for name in self.declared_params}
-        files = {str(file): sha256(file) for file in self._files()}
-        return hashlib.sha256(repr((values, files)).encode()).hexdigest()
+        sections = ((name, reduce(getattr, name.split("."), params)) for name in self.declared_params)
+        values = dict(leaf for name, value in sections for leaf in _leaves(name, value))
+        return values, {str(file): sha256(file) for file in self._files()}
 
     def _value(self, name: str):
         return reduce(getattr, name.split("."), self._params)
@@ -127,6 +139,23 @@ class Stage:
     def _interpolated(self, path: str) -> str:
         """The path with each ${param} in it replaced, as DVC does."""
         return re.sub(r"\$\{([\w.]+)\}", lambda match: str(self._value(match[1])), path)
+
+
+def _leaves(name: str, value) -> Iterator[tuple[str, object]]:
+    """The values below a param, by dotted name."""
+    if isinstance(value, Section):
+        for field in type(value).model_fields:
+            yield from _leaves(f"{name}.{field}", getattr(value, field))
+    else:
+        yield name, value
+
+
+def _remove(path: Path) -> None:
+    """Deletes a file, a link or a directory, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def run(name: str, main: Callable[[Stage], None], check: Callable[[Stage], None] | None = None) -> None:
@@ -148,8 +177,11 @@ def run(name: str, main: Callable[[Stage], None], check: Callable[[Stage], None]
     except InputError as error:
         sys.exit(f"{name}: {error}")
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        full = os.strerror(errno.ENOSPC) in str(error)  # shutil.Error has no errno
+        if not full and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        sys.exit(f"{name}: no space left on the disk that holds {error.filename or '.scratch'}")
+        told = os.strerror(errno.ENOSPC) if full else error.strerror
+        where = error.filename or ".scratch or data"
+        sys.exit(f"{name}: {InputError(f'{where}: {told}')}")
     except KeyboardInterrupt:
         sys.exit(130)

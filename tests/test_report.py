@@ -19,6 +19,7 @@ from gpt2.report.verdicts import FAIL, NOT_RUN, PASS, verdicts
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=\"alert('2')\"> {{ 7 * 7 }} & שלום مرحبا 😀 $x_1$"
 CONTROLS = "bell\x07 escape\x1b[31m nul\x00 override\u202e lone\ud800"
 LABELS = ["numpy", HOSTILE]
+WHOLE_HELLASWAG = {"source": "hub", "repo": "Rowan/hellaswag", "selection": {"config": None, "split": "validation"}}
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -250,8 +251,9 @@ def test_the_data_are_named_for_what_they_are(html):
     assert "HellaSwag-shaped completions from docstrings" in " ".join(html.split())
     assert "FineWeb" not in html
     data = inputs()
-    data["sets"]["hellaswag"] = {"source": "hub", "repo": "Rowan/hellaswag"}
-    assert "HellaSwag (Zellers et al. 2019), validation set" in render(data, LINEAGE, {})
+    data["sets"]["hellaswag"] = WHOLE_HELLASWAG
+    said = " ".join(render(data, LINEAGE, {}).split())
+    assert "HellaSwag (Zellers et al. 2019), 20 examples of its split validation" in said
 
 
 def test_a_model_taken_over_as_it_is_has_no_training_to_show():
@@ -302,13 +304,16 @@ def test_what_was_not_measured_is_not_called_a_pass():
 
 def test_openai_s_score_is_compared_under_its_own_protocol_alone():
     data = inputs()
-    data["sets"]["hellaswag"] = {"source": "hub", "repo": "Rowan/hellaswag"}
+    data["sets"]["hellaswag"] = WHOLE_HELLASWAG
     data["gpt2"] = {"source": "hub", "repo": "openai-community/gpt2", "revision": "main", "commit": "c"}
     data["pretrain"]["metrics"] |= {"init": "gpt2", "steps": 0}
     data["hellaswag"]["metrics"] |= {"n": 10042, "acc_norm": 0.2951}
     assert verdict_of(data, "OpenAI") == PASS
     data["hellaswag"]["metrics"]["acc_norm"] = 0.29
     assert verdict_of(data, "OpenAI") == FAIL
+    train = copy.deepcopy(data)
+    train["sets"]["hellaswag"]["selection"] = {"split": "train"}
+    assert verdict_of(train, "OpenAI") == NOT_RUN
     for section, change in (("pretrain", {"steps": 1}), ("hellaswag", {"n": 1000}), ("pretrain", {"init": "scratch"})):
         other = copy.deepcopy(data)
         other[section]["metrics"] |= change

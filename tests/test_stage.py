@@ -1,5 +1,6 @@
 """Stages: declared inputs only, outs whole or not at all, one line for a mistake."""
 
+import errno
 import shutil
 
 import pytest
@@ -12,7 +13,7 @@ DVC = """
 stages:
   demo:
     cmd: python -m stages.demo
-    params: [seed, data.corpus]
+    params: [seed, data.corpus, tokens]
     deps: [text, "models/${classification.init}"]
     outs: [out/tokens]
     metrics:
@@ -101,7 +102,14 @@ def test_scratch_follows_the_inputs(repo):
         first = stage.scratch
         write_outs(stage)
     params = (repo / "params.yaml").read_text()
-    for text, same in ((params.replace("seed: 1337", "seed: 1"), False), (params, True)):
+    for old, new, same in (
+        ("seed: 1337", "seed: 1", False),
+        ("heldout: 0.01", "heldout: 0.02", False),
+        ("executor: local", "executor: ray", True),  # how, not what
+        ("workers:", "workers: 3", True),
+        ("", "", True),
+    ):
+        text = params.replace(old, new)
         (repo / "params.yaml").write_text(text)
         with Stage("demo") as stage:
             assert (stage.scratch == first) == same
@@ -124,11 +132,30 @@ def test_a_mistake_ends_in_one_line_and_status_1(repo, monkeypatch):
     assert end.value.code == "demo: params.yaml: model.n_head = 5: must divide n_embd = 128"
 
 
+def test_what_cannot_be_put_in_place_leaves_the_old_outs(repo):
+    with Stage("demo") as stage:
+        write_outs(stage, "old")
+    with pytest.raises(AssertionError, match=r"did not write out/metrics\.json"), Stage("demo") as stage:
+        (stage.out("out/tokens") / "0.npy").write_text("new")
+    assert (repo / "out" / "tokens" / "0.npy").read_text() == (repo / "out" / "metrics.json").read_text() == "old"
+    assert sorted(path.name for path in (repo / "out").iterdir()) == ["metrics.json", "tokens"]
+
+
+def test_a_folder_that_may_not_be_read_ends_in_one_line(repo, monkeypatch):
+    def refused(stage: Stage) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/hub/cache\n")
+
+    monkeypatch.setattr("sys.argv", ["demo"])
+    with pytest.raises(SystemExit) as end:
+        run("demo", refused)
+    assert end.value.code == r"demo: /hub/cache\n: Permission denied"
+
+
 def test_a_full_disk_ends_in_one_line(repo, monkeypatch):
     def full(stage: Stage) -> None:
         with open("/dev/full", "w") as device:
             device.write("x" * 100_000)
 
     monkeypatch.setattr("sys.argv", ["demo"])
-    with pytest.raises(SystemExit, match="demo: no space left on the disk"):
+    with pytest.raises(SystemExit, match="demo: .*No space left on device"):
         run("demo", full)

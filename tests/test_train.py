@@ -97,6 +97,14 @@ def test_divergence_stops_the_run_and_names_the_way_back(tmp_path):
         run.fit()
 
 
+def test_weights_that_are_not_numbers_are_told_before_training(tmp_path):
+    begun = trainer(tmp_path)
+    with torch.no_grad():
+        begun.model.wte.weight[0, 0] = np.nan
+    with pytest.raises(InputError, match=r"the validation loss is nan at step 0"):
+        begun.fit()
+
+
 def test_processes_must_share_the_micro_batches_evenly(tmp_path):
     world, params = dataclasses.replace(ALONE, size=3), OptimParams(**OPTIM)
     with pytest.raises(InputError, match="2 micro-batches cannot be shared evenly by 3 processes"):

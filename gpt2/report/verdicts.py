@@ -10,7 +10,7 @@ CHANCE = 0.25  # of four endings
 STANDARD_ERRORS = 2  # above chance
 OPENAI_REPO = "openai-community/gpt2"
 # The whole validation set in completion style, as in build-nanogpt; the tolerance covers rounding near ties.
-HELLASWAG = {"repo": "Rowan/hellaswag", "n": 10042, "acc_norm": 0.2955, "tolerance": 0.002}
+HELLASWAG = {"repo": "Rowan/hellaswag", "split": "validation", "n": 10042, "acc_norm": 0.2955, "tolerance": 0.002}
 LOGIT_TOLERANCE = 1e-4  # float32 sums in another order
 
 PASS, FAIL, NOT_RUN = "pass", "fail", "not run"
@@ -148,6 +148,7 @@ def _openai(data: dict) -> Verdict:
         difference
         for difference, found in {
             "the completions are not all of HellaSwag's validation set": completions.get("repo") != HELLASWAG["repo"]
+            or completions["selection"]["split"] != HELLASWAG["split"]
             or metrics["n"] != HELLASWAG["n"],
             "the model is not OpenAI's, unchanged": data["gpt2"].get("repo") != OPENAI_REPO
             or model["init"] != "gpt2"

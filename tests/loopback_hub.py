@@ -55,6 +55,7 @@ class Fault:
     kind: int | Literal["cut", "stall", "short", "long", "flipped", "whole"]
     times: int
     after: int  # bytes
+    body: bytes  # of the answer, where kind is a status
     headers: dict[str, str]
 
 
@@ -103,10 +104,12 @@ class LoopbackHub:
         repo.branches[revision] = commit
         return commit
 
-    def fail(self, pattern: str, kind: int | str, times: int = 1, after: int = 0, **headers: str) -> None:
+    def fail(
+        self, pattern: str, kind: int | str, times: int = 1, after: int = 0, body: bytes = b"injected", **headers: str
+    ) -> None:
         """Injects a Fault; of `headers`, an underscore stands for a hyphen."""
         headers = {key.replace("_", "-"): value for key, value in headers.items()}
-        self.faults.append(Fault(pattern, kind, times, after, headers))
+        self.faults.append(Fault(pattern, kind, times, after, body, headers))
 
     def environment(self, home: Path, **variables: str) -> dict[str, str]:
         """What a process needs in its environment to use this hub, with a cache and a login of its own."""
@@ -150,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             fault = self.hub.strike(self.entry.path, body=False) if self.command == "GET" else None
             if fault:
-                self.answer(fault.kind, b"injected", fault.headers)
+                self.answer(fault.kind, fault.body, fault.headers)
             else:
                 self.route([unquote(part) for part in url.path.strip("/").split("/")], parse_qs(url.query or body))
         except Refusal as refusal:

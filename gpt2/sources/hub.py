@@ -8,13 +8,12 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from os.path import relpath
 from pathlib import Path
-from time import sleep
 from typing import Literal, TypeVar
 
 from filelock import FileLock
@@ -29,12 +28,13 @@ from huggingface_hub.errors import (
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import disable_progress_bars, filter_repo_objects
+from pydantic import TypeAdapter
 
 from gpt2.errors import InputError
 from gpt2.files import read_json, write_json, write_text
 from gpt2.progress import bar
-from gpt2.sources.refusals import ERRORS, explanation
-from gpt2.sources.transfer import WAIT, RemoteFile, Transfer, retrying
+from gpt2.sources.refusals import ERRORS, UNUSABLE, StrangeAnswerError, explanation, understanding
+from gpt2.sources.transfer import WAIT, RemoteFile, Transfer, pause_aloud, retrying
 
 T = TypeVar("T")
 
@@ -53,6 +53,9 @@ class Repository:
         self.kind, self.name, self.revision, self._key, self._wait = kind, name, revision, key, wait
         self._api = HfApi()
         self._known: dict[str, RemoteFile] = {}
+        if not _is_ref(revision):
+            line = f"{key}.revision = {revision!r}: expected the name of a branch or tag, or a commit"
+            raise InputError(line)
         disable_progress_bars()  # huggingface_hub's own: gpt2.progress draws the one there is
         with self._explaining():
             folder = repo_folder_name(repo_id=name, repo_type=kind)
@@ -91,15 +94,16 @@ class Repository:
                 raise self._wrong(f"its data file {url} lies outside the repository")
             return {split: [url.removeprefix(prefix) for url in urls] for split, urls in splits.items()}
 
-        return self._remember(f"splits of configuration {config!r}", ask)
+        return self._remember(f"splits of {_configuration(config)}", ask, dict[str, list[str]])
 
     def label_names(self, config: str | None, column: str) -> list[str] | None:
         """What the data set itself calls the labels 0, 1, ... of a column; None if it does not say."""
 
         def ask() -> list[str] | None:
-            return getattr((self._builder(config).info.features or {}).get(column), "names", None)
+            names = getattr((self._builder(config).info.features or {}).get(column), "names", None)
+            return names and [str(name) for name in names]  # YAML has numbers among them
 
-        return self._remember(f"labels in {column!r} of configuration {config!r}", ask)
+        return self._remember(f"labels in {column!r} of {_configuration(config)}", ask, list[str] | None)
 
     def fetch(self, paths: Sequence[str], ahead: int = 4) -> Iterator[Path]:
         """Local files with the contents of `paths`, in their order, verified.
@@ -115,23 +119,23 @@ class Repository:
             bar(total=sum(file.size for file in files), desc=self.name, unit="B", unit_scale=True) as progress,
             ThreadPoolExecutor(ahead) as pool,
         ):
-            bring = partial(self._bring, transfer=Transfer(progress, self._wait, stop))
+            transfer = Transfer(progress, self._wait, stop)
             try:
                 for file in files:
-                    under_way.append(pool.submit(bring, file))
+                    under_way.append(pool.submit(self._bring, file, transfer))
                     if len(under_way) == ahead:
-                        yield self._arrived(under_way.popleft())
+                        yield under_way.popleft().result()
                 while under_way:
-                    yield self._arrived(under_way.popleft())
+                    yield under_way.popleft().result()
             finally:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
 
-    def _arrived(self, transfer: Future) -> Path:
-        with self._explaining():
-            return transfer.result()
-
     def _bring(self, file: RemoteFile, transfer: Transfer) -> Path:
+        with self._explaining(file.path):
+            return self._place(file, transfer)
+
+    def _place(self, file: RemoteFile, transfer: Transfer) -> Path:
         """Puts a file into the cache: its content under blobs/, and under snapshots/ a link to it."""
         blob = self._storage / "blobs" / file.etag
         pointer = self._storage / "snapshots" / self.commit / file.path
@@ -160,10 +164,14 @@ class Repository:
             except RevisionResolutionError:
                 raise self._not_cached(f"revision {self.revision!r}") from None
         ask = partial(self._api.repo_info, **which, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
-        commit = retrying(ask, self._wait, sleep).sha
-        if commit != self.revision:
+        with understanding():
+            commit = retrying(ask, self._wait, pause_aloud).sha
+            if not re.fullmatch(r"[0-9a-f]{40}", commit):
+                raise StrangeAnswerError
+        note = self._storage / "refs" / self.revision
+        if commit != self.revision and not (note.is_file() and note.read_bytes() == commit.encode()):
             with self._locked():
-                write_text(self._storage / "refs" / self.revision, commit)
+                write_text(note, commit)
         return commit
 
     def _find(self, path: str) -> RemoteFile:
@@ -183,12 +191,16 @@ class Repository:
                 where = {"path_in_repo": folder or None, "revision": self.commit, "repo_type": self.kind}
                 tree = self._api.list_repo_tree(self.name, recursive=True, **where)  # tries again by itself
             try:
-                files = [file for file in tree if isinstance(file, RepoFile)]
+                with understanding():
+                    files = [file for file in tree if isinstance(file, RepoFile)]
             except EntryNotFoundError:
                 return []
             return [[file.path, file.size, file.lfs.sha256 if file.lfs else file.blob_id] for file in files]
 
-        files = [RemoteFile(*file) for file in self._remember(f"files in {folder or 'all folders'}", ask)]
+        kept = self._remember(f"files in {folder or 'all folders'}", ask, list[tuple[str, int, str]])
+        files = [RemoteFile(*file) for file in kept]
+        for file in (file for file in files if not file.is_sound):
+            raise self._wrong(f"{file.path!r} with the hash {file.etag!r} cannot be put into the cache")
         self._known |= {file.path: file for file in files}
         return [file.path for file in files if not folder or file.path.startswith(f"{folder}/")]
 
@@ -199,29 +211,42 @@ class Repository:
         import datasets  # takes seconds, and is needed once for a commit
 
         datasets.disable_progress_bars()
-        about = {"revision": self.commit}
+        about = {"path": f"hf://datasets/{self.name}", "revision": self.commit}  # a folder of that name is not meant
         try:
-            return retrying(partial(datasets.load_dataset_builder, self.name, config, **about), self._wait, sleep)
+            ask = partial(datasets.load_dataset_builder, name=config, **about)
+            return retrying(ask, self._wait, pause_aloud)
+        except ERRORS:
+            raise
         except (FileNotFoundError, RuntimeError) as error:  # no data files; a script in their place
             self._api.auth_check(self.name, repo_type="dataset")
             raise self._wrong(f"`datasets` finds nothing that it can read: {' '.join(str(error).split())}") from None
-        except ValueError:
-            names = datasets.get_dataset_config_names(self.name, **about)
-            known = f"expected one of {', '.join(names)}, the configurations of {self.name}"
-            raise InputError(f"{self._key}.config = {config!r}: {known}") from None
+        except OSError:
+            raise
+        except Exception as error:  # the card is anyone's YAML, and `datasets` raises whatever it stumbles over
+            names = []
+            with suppress(Exception):
+                names = datasets.get_dataset_config_names(**about)
+            if len(names) > (config is None) and config not in names:
+                known = f"expected one of {', '.join(names)}, the configurations of {self.name}"
+                raise InputError(f"{self._key}.config = {config!r}: {known}") from None
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise self._wrong(f"its dataset card cannot be read: {reason}") from None
 
-    def _remember(self, question: str, ask: Callable[[], T]) -> T:
+    def _remember(self, question: str, ask: Callable[[], T], shape: type[T]) -> T:
         """The answer to a question about this commit: from the cache, or else asked and put there."""
         place = self._storage / "answers" / self.commit / f"{sha256(question.encode()).hexdigest()[:16]}.json"
-        if not place.exists():
-            with self._explaining():
-                try:
-                    answer = ask()
-                except (OfflineModeIsEnabled, CachedRepoTreeNotFoundError):
-                    raise self._not_cached(f"the {question}") from None
+        with self._explaining():
+            with suppress(KeyError, TypeError, ValueError):  # not there, or damaged
+                return TypeAdapter(shape).validate_python(read_json(place)["answer"])
+            try:
+                answer = ask()
+            except (OfflineModeIsEnabled, CachedRepoTreeNotFoundError):
+                raise self._not_cached(f"the {question}") from None
+            with understanding():
+                answer = TypeAdapter(shape).validate_python(answer)
             with self._locked():
                 write_json(place, {"question": question, "answer": answer})
-        return read_json(place)["answer"]
+        return answer
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -231,21 +256,34 @@ class Repository:
             yield
 
     @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        """Turns what the libraries raise into InputError."""
+    def _explaining(self, path: str | None = None) -> Iterator[None]:
+        """Turns what the libraries raise into InputError. path: of the file that is being asked for."""
         try:
             yield
         except RevisionNotFoundError:
             line = f"{self._key}.revision = {self.revision!r}: no such branch, tag or commit in {self.name}"
             raise InputError(line) from None
         except ERRORS as error:
+            raise self._wrong(explanation(error, self.kind, self.name, path)) from None
+        except OSError as error:
+            if error.errno not in UNUSABLE:
+                raise
             raise self._wrong(explanation(error, self.kind, self.name)) from None
 
     def _wrong(self, line: str) -> InputError:
         return InputError(f"{self._key}.repo = {self.name!r}: {line}")
 
     def _not_cached(self, what: str) -> InputError:
-        return self._wrong(f"HF_HUB_OFFLINE is set, and the cache lacks {what}")
+        return self._wrong(f"HF_HUB_OFFLINE is set, and the cache lacks {what}; run this stage once online")
+
+
+def _configuration(name: str | None) -> str:
+    return "the default configuration" if name is None else f"configuration {name!r}"
+
+
+def _is_ref(revision: str) -> bool:
+    """Whether git would take the name; it becomes a path in the cache."""
+    return not re.search(r"[\s\x00-\x1f\x7f\\~^:?*[]", revision) and not {"", ".", ".."} & set(revision.split("/"))
 
 
 def _folder(path: str) -> str:

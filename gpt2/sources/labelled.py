@@ -23,6 +23,7 @@ from gpt2.sources.tables import Table, label_names
 
 EMPTY, UNLABELLED = "empty", "without a label"  # why a row is dropped
 NUMBER = re.compile("-?[0-9]{1,18}")
+FRACTION = re.compile(r"(-?[0-9]{1,18})\.0+")  # what many tools make of whole numbers beside nulls
 Rows = dict[str, list[dict]]  # by split
 
 
@@ -30,19 +31,20 @@ def read_classification(params: ClassificationDataParams, directory: Path) -> tu
     """Rows {"text", "label"} of each split, the labels in the order of their numbers, and the manifest.
 
     A label is called what `params.names`, else the data set, calls its number, else it stays as it is. Then labels that
-    are whole numbers are in their order, others in the alphabet's. Raises InputError for a row that is malformed, a
-    split that is empty or without labels, and a label that train lacks.
+    are whole numbers are in their order, others in the alphabet's. Raises InputError for a row that is malformed, files
+    that call their labels differently, a split that is empty or without labels, and a label that train lacks.
     """
     key, columns = "data.classification", params.columns
     origin = locate(params, key, directory)
-    examples, names = Examples(key), None
-    with closing(origin.tables()) as tables:
-        for split, path, table in tables:
-            names = _names(params, origin, table) if names is None else names
-            examples.read(split, path, table, (columns.text, columns.label), partial(_classified, columns, names))
-    labels = _labels(examples, params, names)
+    with closing(origin.tables()) as arriving:
+        tables = list(arriving)
+    names = _names(params, origin, [table for _, _, table in tables])
+    examples = Examples(key)
+    for split, path, table in tables:
+        examples.read(split, path, table, (columns.text, columns.label), partial(_classified, columns, names))
+    _check_labelled(examples, params)
     rows, manifest = examples.finish(params, origin.record)
-    return rows, labels, manifest
+    return rows, _labels(examples, rows, params, names), manifest
 
 
 def read_instructions(params: InstructionsDataParams, directory: Path) -> tuple[Rows, dict]:
@@ -81,7 +83,7 @@ class Examples:
         """Adds a file to a split. `example` makes one of place and row, or says why it is none."""
         own = self.given.setdefault(split, [])
         rows = 0
-        for place, row in bar(table.rows(columns), desc=path, unit="row"):
+        for place, row in bar(table.rows(columns), desc=ascii(path)[1:-1], unit="row"):
             made = example(place, row)
             if isinstance(made, Example):
                 own.append(made)
@@ -97,6 +99,8 @@ class Examples:
         for split in SPLITS:
             if not rows[split]:
                 why = ", ".join(f"{n} {reason}" for reason, n in dropped[split].items())
+                if self.given["train"] and (split not in self.given or (split == "train" and not why)):
+                    why = f"heldout = {params.heldout} of {len(self.given['train'])} in all; change it or add examples"
                 raise InputError(f"{self.key}: no example is left for {split}{why and f': {why}'}")
         counts = {split: len(own) for split, own in rows.items()}
         return rows, {**record, "files": self.files, "splits": counts, "dropped": dropped}
@@ -126,50 +130,70 @@ def _text(row: dict, column: str, place: str) -> str:
     return value
 
 
-def _names(params: ClassificationDataParams, origin: Origin, table: Table) -> list[str]:
-    """What the labels 0, 1, ... are called; none if nobody says."""
+def _names(params: ClassificationDataParams, origin: Origin, tables: Sequence[Table]) -> list[str]:
+    """What the labels 0, 1, ... are called; none if nobody says. Raises InputError for files that do not agree."""
+    said = [(table.where, names) for table in tables if (names := label_names(table, params.columns.label))]
+    for where, names in said[1:]:
+        first, expected = said[0]
+        if names != expected:
+            found, wanted = ", ".join(names), ", ".join(expected)
+            raise InputError(f"{where}: its labels are called {found}; expected {wanted}, as in {first}")
     if params.names:
         return list(params.names)
-    names = label_names(table, params.columns.label)
-    if names is None and params.source == "hub":
-        names = origin.source.label_names(params.hub.config, params.columns.label)
-    return names or []
+    if said:
+        return said[0][1]
+    asked = params.source == "hub" and origin.source.label_names(params.hub.config, params.columns.label)
+    return asked or []
 
 
 def _label(value: object, names: list[str], where: str) -> str | None:
-    """A label's name; None for a row that has none, for which sets whose numbers have names say -1."""
-    if value is None or value == "":
+    """A label's name; None for a row that has none, for which sets whose numbers have names say -1.
+
+    A text that is a name is that name. A number counts the names from 0, as does a text unless names are numbers too.
+    """
+    if value is None or value != value:  # NaN
         return None
     if not isinstance(value, str | int | float):
         raise InputError(f"{where} = {value!r}: expected a text or a number")
-    if isinstance(value, float) and value.is_integer():  # what many tools make of whole numbers beside nulls
-        value = int(value)
-    if not names:
-        return json.dumps(value) if isinstance(value, bool) else str(value)
-    number = int(value) if isinstance(value, int) or NUMBER.fullmatch(str(value)) else None
-    if number is None and value in names:
-        return value
+    label = json.dumps(value) if isinstance(value, bool) else str(value).strip()
+    known = names if isinstance(value, str) else []  # what a text may be
+    if label not in known and (whole := FRACTION.fullmatch(label)):
+        label = whole[1]
+    if not label or not names:
+        return label or None
+    if label in known:
+        return label
+    number = int(value) if isinstance(value, bool) else int(label) if NUMBER.fullmatch(label) else None
     if number == -1:
         return None
+    if any(map(NUMBER.fullmatch, known)):
+        raise InputError(f"{where} = {value!r}: expected one of {', '.join(names)}")
     if number is None or not 0 <= number < len(names):
         raise InputError(f"{where} = {value!r}: expected 0 to {len(names) - 1} for {', '.join(names)}")
     return names[number]
 
 
-def _labels(examples: Examples, params: ClassificationDataParams, names: list[str]) -> list[str]:
-    """The labels in order. Raises InputError for a split without labels, and for labels that train lacks."""
-    found = {split: {example.row["label"] for example in own} for split, own in examples.given.items()}
-    for split, labels in found.items():
-        if labels <= {"-1"} and (labels or examples.dropped[split][UNLABELLED]):
+def _check_labelled(examples: Examples, params: ClassificationDataParams) -> None:
+    """Raises InputError for a split whose labels are hidden."""
+    for split, own in examples.given.items():
+        if {example.row["label"] for example in own} <= {"-1"} and (own or examples.dropped[split][UNLABELLED]):
             where = f"{examples.key}.{params.source}.{split} = {getattr(getattr(params, params.source), split)!r}"
             instead = "another split" if split == "train" else "another split, or to null to hold it out of train"
             raise InputError(f"{where}: its labels are hidden (-1 or none at all); set it to {instead}")
-        for label in sorted(labels - found["train"]):
-            raise InputError(f"{examples.key}: label {label!r} of {split} does not occur in train")
-    if len(found["train"]) < 2:
-        alone = ", ".join(map(repr, found["train"])) or "none"
-        raise InputError(f"{examples.key}: expected at least two different labels in train, found {alone}")
+
+
+def _labels(examples: Examples, rows: Rows, params: ClassificationDataParams, names: list[str]) -> list[str]:
+    """The labels in order. Raises InputError unless train has every one, and at least two."""
+    key, found = examples.key, {row["label"] for row in rows["train"]}
+    given = {split: {example.row["label"] for example in own} for split, own in examples.given.items()}
+    for split, labels in given.items():
+        for label in sorted(labels - given["train"]):
+            raise InputError(f"{key}: label {label!r} of {split} does not occur in train")
+        for label in sorted(labels - found):
+            limits = f"max_train = {params.max_train} and heldout = {params.heldout}"
+            raise InputError(f"{key}: {limits} leave train no example of label {label!r}; change them or add examples")
+    if len(found) < 2:
+        raise InputError(f"{key}: expected at least two different labels in train, found {', '.join(map(repr, found))}")
     if names:
         return names
-    numbers = all(NUMBER.fullmatch(label) for label in found["train"])
-    return sorted(found["train"], key=int if numbers else None)
+    return sorted(found, key=int if all(NUMBER.fullmatch(label) for label in found) else None)

@@ -1,6 +1,7 @@
 """Files of one's own, found as those of a hub repository are."""
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -17,7 +18,8 @@ class Folder:
     def matching(self, pattern: str, key: str) -> list[str]:
         """The files that a path or glob below the folder names, sorted; `**` goes into folders.
 
-        Raises InputError naming `key`, e.g. train, if there are none, or if the pattern leads out of the folder.
+        Raises InputError naming `key`, e.g. train, if there are none, or if the pattern leads out of the folder; and
+        for a file whose name is not UTF-8, or that may not be read.
         """
         mistake = f"{self.key}.{key} = {pattern!r}"
         if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
@@ -26,6 +28,11 @@ class Folder:
         files = sorted({path for path in found if Path(self.name, path).is_file()})
         if not files:
             raise InputError(f"{mistake}: no such file in {self.name}")
+        for path in files:
+            if path != path.encode(errors="ignore").decode():
+                raise InputError(f"{mistake}: the name of the file {path!a} is not UTF-8")
+            if not os.access(Path(self.name, path), os.R_OK):
+                raise InputError(f"{self.name}/{path}: may not be read; change its permissions")
         return files
 
     def fetch(self, paths: Sequence[str], ahead: int) -> Iterator[Path]:

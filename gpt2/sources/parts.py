@@ -1,13 +1,15 @@
 """Text from the hub or from files of one's own as the pretraining corpus: one parquet file for each that is read.
 
-A parquet file whose texts are in the column `text` is copied as it is. Others are rewritten: their texts go to the
-column `text`, and of parquet files the other columns come along. Left out are a `split`, because in the corpus it says
-what is held out of training, and a `text` that is not the text column; the manifest names them.
+A parquet file whose texts are in the column `text` is copied as it is, but read to its end first: what is wrong in it
+is told of the file that the user knows. Others are rewritten: their texts go to the column `text`, and of parquet files
+the other columns come along. Left out are a `split`, because in the corpus it says what is held out of training, and a
+`text` that is not the text column; the manifest names them.
 
 Files are copied, not linked. A hard link would make one file of the corpus, of the hub's cache or data/local, and with
 DVC's `cache.type hardlink` of DVC's cache too: to change one in place, or its permissions, would change them all.
 """
 
+import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -32,6 +34,7 @@ TEXT, SPLIT, TOKENS = "text", "split", "token_count"
 BATCH_ROWS = 256
 BATCH_CHARACTERS = 1 << 20
 ROW_GROUP_BYTES = 32 << 20
+MAX_COUNT = 1 << 32  # no document has as many tokens, and no sum of smaller counts leaves 64 bits
 
 
 class Budget:
@@ -103,58 +106,81 @@ def _write_part(table: Table, column: str, budget: Budget, part: Path, progress:
     else:
         file = open_parquet(table.path, table.where)
         _check_text(table.where, file.schema_arrow, column)
-        if budget.tokens is not None:
-            _check_counts(table.where, file)
+        counts = _counts(table.where, file) if budget.tokens is not None else file.read(columns=[])
         left_out = [name for name in file.schema_arrow.names if name in (TEXT, SPLIT) and name != column]
-        if column == TEXT and not left_out and (rows := _whole(file, budget)):
-            with replacing(part) as temporary:
-                shutil.copyfile(table.path, temporary)
-            progress.update(rows)
-            return rows, []
+        if column == TEXT and not left_out and len(counts) and budget.room(counts) == len(counts):
+            for batch in _checked(table.where, file, column, [column]):
+                progress.update(len(batch))
+            _copy(table.path, part)
+            return budget.take(counts), []
         batches = _parquet_batches(table.where, file, column, left_out)
     return _write(part, _taken(batches, budget, progress)), left_out
 
 
 def _check_text(where: str, schema: pa.Schema, column: str) -> None:
-    check_columns(where, schema.names, [column])
+    check_columns(where, schema.names, [column, *schema.names])  # none twice: few readers know what to do with it
     kind = schema.field(column).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise InputError(f"{where}: column {column!r} holds {kind}, expected string")
 
 
-def _check_counts(where: str, file: pq.ParquetFile) -> None:
-    """Raises InputError unless the column token_count holds whole numbers in every row."""
+def _copy(source: Path, part: Path) -> None:
+    """Copies a file. A full disk is told of the part's, where `shutil` would name the source."""
+    try:
+        with replacing(part) as temporary:
+            shutil.copyfile(source, temporary)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(error.errno, error.strerror, str(part)) from None
+
+
+def _counts(where: str, file: pq.ParquetFile) -> pa.Table:
+    """The column token_count. Raises InputError unless it holds whole numbers in every row."""
     schema = file.schema_arrow
     if TOKENS not in schema.names or not pa.types.is_integer(schema.field(TOKENS).type):
         raise _uncounted(where)
-    counts = file.read(columns=[TOKENS])[TOKENS]
-    if counts.null_count or (pc.min(counts).as_py() or 0) < 0:
+    try:
+        counts = file.read(columns=[TOKENS])
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{where}: damaged in column {TOKENS!r}: {first_line(error)}") from None
+    least, most = pc.min_max(counts[TOKENS]).as_py().values()
+    if counts[TOKENS].null_count or (len(counts) and not 0 <= least <= most < MAX_COUNT):
         raise _uncounted(where)
+    return counts
 
 
 def _uncounted(where: str) -> InputError:
     return InputError(
-        f"{where}: expected whole numbers in a column {TOKENS!r}, which max_tokens counts by; set max_documents instead"
+        f"{where}: expected whole numbers below 2**32 in a column {TOKENS!r}, by which max_tokens counts; "
+        "set max_documents instead"
     )
-
-
-def _whole(file: pq.ParquetFile, budget: Budget) -> int:
-    """Takes all rows of a file from the budget and returns their number, or takes none if there is not room for all."""
-    rows = file.read(columns=[] if budget.tokens is None else [TOKENS])
-    return budget.take(rows) if budget.room(rows) == len(rows) else 0
 
 
 def _parquet_batches(where: str, file: pq.ParquetFile, column: str, left_out: list[str]) -> Iterator[pa.RecordBatch]:
     """A few rows at a time, without the columns left out, and with the text column called `text`."""
     kept = [name for name in file.schema_arrow.names if name not in left_out]
     names = [TEXT if name == column else name for name in kept]
+    for batch in _checked(where, file, column):
+        yield batch.select(kept).rename_columns(names).replace_schema_metadata(None)
+
+
+def _checked(
+    where: str, file: pq.ParquetFile, column: str, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """A few rows at a time. Raises InputError for damage and for texts that are null.
+
+    Texts that are not UTF-8, which parquet does not forbid, are left to whoever reads the corpus, which replaces and
+    counts what cannot be read.
+    """
     first = 0
     try:
-        for batch in file.iter_batches(BATCH_ROWS):
-            if batch[column].null_count:
-                row = first + batch[column].is_null().index(True).as_py()
+        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+            texts = batch[column]
+            if texts.null_count:
+                row = first + texts.is_null().index(True).as_py()
                 raise InputError(f"{where}, row {row}: column {column!r} is null, expected a text")
-            yield batch.select(kept).rename_columns(names).replace_schema_metadata(None)
+            yield batch
             first += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{where}: damaged at or after row {first}: {first_line(error)}") from None
@@ -182,7 +208,7 @@ def _count(row: dict, place: str) -> int:
     value = row.get(TOKENS)
     if isinstance(value, str) and value.isdecimal() and len(value) < 19:
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 60:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MAX_COUNT:
         raise _uncounted(place)
     return value
 

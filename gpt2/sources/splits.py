@@ -36,7 +36,10 @@ def divide(
     dropped = {split: Counter() for split in SPLITS}
     unique = {split: _unique(examples) for split, examples in given.items()}
     for split, examples in given.items():
-        dropped[split]["duplicate"] = len(examples) - len(unique[split])
+        kept = {example.key: example.row for example in unique[split]}
+        equal = sum(example.row == kept[example.key] for example in examples)
+        dropped[split]["duplicate"] = equal - len(kept)
+        dropped[split]["contradicts another"] = len(examples) - equal
     train = unique["train"]
     absent = [split for split in ("test", "val") if split not in given]
     for rank, split in enumerate(absent):

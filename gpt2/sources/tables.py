@@ -17,6 +17,8 @@ from gpt2.errors import InputError
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 BATCH_ROWS = 1024
 BOM = b"\xef\xbb\xbf"
+BARE_CR = "a carriage return alone; expected lines that end in LF or CR LF"
+LONE_SURROGATE = r"a \u escape is half of a surrogate pair, which is no character"
 MAX_FIELD = 1 << 30  # characters in a field of a csv; a quote that is never closed ends there
 
 
@@ -93,11 +95,15 @@ class Table:
                     yield first, record
                 first = reader.line_num + 1
         except csv.Error as error:
-            raise InputError(f"{self.where}, line {first}: not valid csv: {error}") from None
+            mistake = BARE_CR if "new-line character" in str(error) else f"not valid csv: {error}"
+            raise InputError(f"{self.where}, line {first}: {mistake}") from None
 
     def _tsv(self) -> Iterator[tuple[int, list[str]]]:
         for number, line in self._lines():
-            if record := line.rstrip("\r\n"):
+            record = line.rstrip("\r\n")
+            if number == 1 and "\r" in record:
+                raise InputError(f"{self.where}, line 1: {BARE_CR}")
+            if record:
                 yield number, record.split("\t")
 
     def _objects(self, values: Iterator[tuple[str, object]], columns: Sequence[str], optional: Sequence[str]):
@@ -110,7 +116,8 @@ class Table:
 
     def _is_array(self) -> bool:
         with open(self.path, "rb") as file:
-            return file.read(1 << 12).removeprefix(BOM).lstrip().startswith(b"[")
+            lines = (line.removeprefix(BOM).lstrip() for line in file)
+            return next(filter(None, lines), b"").startswith(b"[")
 
     def _array(self) -> Iterator[tuple[str, object]]:
         whole = self._json("".join(line for _, line in self._lines()), self.where)
@@ -129,7 +136,7 @@ class Table:
             raise InputError(f"{place}: not valid JSON: {first_line(error)}") from None
         if "\\ud" in text or "\\uD" in text:  # an escape that may be half of a character, which no UTF-8 can hold
             raw = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
-            value = json.loads(self._decoded(raw, place))
+            value = json.loads(self._decoded(raw, place, LONE_SURROGATE))
         return value
 
     def _lines(self) -> Iterator[tuple[int, str]]:
@@ -141,12 +148,12 @@ class Table:
                     self._decoded(line.removeprefix(BOM) if number == 1 else line, f"{self.where}, line {number}"),
                 )
 
-    def _decoded(self, raw: bytes, place: str) -> str:
+    def _decoded(self, raw: bytes, place: str, mistake: str = "not UTF-8") -> str:
         try:
             return raw.decode()
         except UnicodeDecodeError:
             if not self.lenient:
-                raise InputError(f"{place}: not UTF-8") from None
+                raise InputError(f"{place}: {mistake}") from None
             self.replaced += 1
             return raw.decode(errors="replace")
 
@@ -173,9 +180,12 @@ def label_names(table: Table, column: str) -> list[str] | None:
     if table.path.suffix != ".parquet":
         return None
     metadata = open_parquet(table.path, table.where).schema_arrow.metadata or {}
-    info = json.loads(metadata.get(b"huggingface", b"{}")).get("info") or {}
-    feature = (info.get("features") or {}).get(column)
-    return feature["names"] if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    try:
+        feature = json.loads(metadata[b"huggingface"])["info"]["features"][column]
+        names = feature["names"] if feature["_type"] == "ClassLabel" else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def first_line(error: Exception) -> str:

@@ -7,12 +7,15 @@ line. So bytes are appended to `<name>.part` beside their place, and only a file
 import errno
 import hashlib
 import os
+import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from time import sleep
 from typing import TypeVar
 
 import httpx2
@@ -25,6 +28,7 @@ T = TypeVar("T")
 
 TRIES = 5  # in a row without progress
 WAIT = 1.0  # seconds before the second try; doubles with each further one
+LONGEST_WAIT = 300.0  # seconds; whoever asks for more is given up sooner
 
 
 class DamagedError(Exception):
@@ -43,6 +47,16 @@ class RemoteFile:
     size: int  # bytes
     etag: str  # what the hub's cache calls the content: its SHA-256, or git's SHA-1 of a file that is not in LFS
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether path and etag may become paths in the cache; those of a hostile hub could lead out of it."""
+        return (
+            not {"", ".", ".."} & set(self.path.split("/"))
+            and re.search(r"[\\\x00-\x1f\x7f]", self.path) is None
+            and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", self.etag) is not None
+            and self.size >= 0
+        )
+
     def matches(self, local: Path) -> bool:
         """Whether a local file has this content."""
         if local.stat().st_size != self.size:
@@ -53,12 +67,15 @@ class RemoteFile:
 
 
 def retrying(
-    attempt: Callable[[], T], wait: float, pause: Callable[[float], object], progress: Callable[[], int] = lambda: 0
+    attempt: Callable[[], T],
+    wait: float,
+    pause: Callable[[float, str], object],
+    progress: Callable[[], int] = lambda: 0,
 ) -> T:
     """Calls `attempt` until it succeeds, up to five times in a row without progress; waits longer each time.
 
-    `pause` waits for some seconds: at least as many as the hub asked for. Raises what the last attempt raised, and at
-    once what another attempt would not mend.
+    `pause` waits for some seconds, as many as the hub asked for if that is within reason, and is told why. Raises what
+    the last attempt raised, and at once what another attempt would not mend.
     """
     failures = 0
     while True:
@@ -69,7 +86,15 @@ def retrying(
             failures = 1 if progress() > before else failures + 1
             if failures == TRIES or not _is_transient(error):
                 raise
-            pause(max(wait * 2 ** (failures - 1), _asked_wait(error)))
+            why = f"HTTP {error.response.status_code}" if isinstance(error, HfHubHTTPError) else type(error).__name__
+            pause(min(max(wait * 2 ** (failures - 1), _asked_wait(error)), LONGEST_WAIT), why)
+
+
+def pause_aloud(seconds: float, why: str) -> None:
+    """Waits where no progress bar is drawn, and says so if it takes long."""
+    if seconds > 5:
+        print(f"the hub: {why}; trying again in {seconds:.0f} s", file=sys.stderr, flush=True)
+    sleep(seconds)
 
 
 def _is_transient(error: Exception) -> bool:
@@ -109,6 +134,8 @@ class Transfer:
             place.unlink()
         part = place.with_name(f"{place.name}.part")
         part.touch()
+        if part.stat().st_size > file.size:
+            os.truncate(part, 0)
         self.advance(part.stat().st_size)
         for _ in range(TRIES):
             retrying(lambda: self._complete(file, url, part), self.wait, self._pause, lambda: part.stat().st_size)
@@ -156,9 +183,9 @@ class Transfer:
         except OSError as error:  # it does not know its file
             raise OSError(error.errno, error.strerror, output.name) from None
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float, why: str) -> None:
         with self.bar.get_lock():
-            self.bar.set_postfix_str(f"trying again in {seconds:.0f} s")
+            self.bar.set_postfix_str(f"{why}; trying again in {seconds:.0f} s")
         self.stop.wait(seconds)
         with self.bar.get_lock():
             self.bar.set_postfix_str("", refresh=False)

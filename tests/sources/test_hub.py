@@ -2,7 +2,9 @@
 
 import dataclasses
 import io
+import json
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -192,6 +194,28 @@ except OSError as error:
     assert not bodies(hub, "big.parquet")
 
 
+def test_a_leftover_that_is_too_long_costs_no_try(hub, client):
+    hub.add("dataset", "owner/set", {"a.txt": b"content"})
+    place = Path(client.run("show(fetch())")["a.txt"]).resolve()
+    place.rename(place.with_name(f"{place.name}.part")).write_bytes(b"content and more")
+    hub.fail("*/a.txt", 503, times=4)
+    assert Path(client.run("show(fetch())")["a.txt"]).read_bytes() == b"content"
+
+
+def test_a_hub_that_asks_for_a_day_is_not_waited_for_so_long(hub, client):
+    hub.add("dataset", "owner/set", {"a.txt": b"a"})
+    hub.fail("/api/datasets/owner/set/revision/main", 429, Retry_After="86400")
+    process = client.start("""
+from gpt2.sources import transfer
+waits = []
+transfer.sleep = waits.append
+repository()
+show(waits)""")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err.decode()
+    assert json.loads(out) == [300] and b"the hub: HTTP 429; trying again in 300 s" in err
+
+
 # --- what the cache holds ------------------------------------------------------------------------------------------
 
 
@@ -231,9 +255,13 @@ show([
 ])""",
         HF_HUB_OFFLINE="1",
     )
-    said = ["revision 'main'", "the splits of configuration 'other'", "the files in other", "the splits of"]
+    said = ["revision 'main'", "the splits of configuration 'other'", "the files in other", "the splits of the default"]
     for line, lacking in zip(lines, said, strict=True):
-        assert f"HF_HUB_OFFLINE is set, and the cache lacks {lacking}" in line and "\n" not in line
+        assert (
+            f"HF_HUB_OFFLINE is set, and the cache lacks {lacking}" in line
+            and line.endswith("; run this stage once online")
+            and "\n" not in line
+        )
     assert len(hub.requests) == asked
 
 
@@ -259,6 +287,56 @@ show(snapshot_download("owner/set", repo_type="dataset"))""")
     found = client.run("show(fetch())", HF_HUB_OFFLINE="1")
     assert Path(found["plain/held.parquet"]).read_bytes() == LABELLED["plain/held.parquet"]
     assert commit in found["plain/held.parquet"] and len(hub.requests) == asked
+
+
+def state(home: Path) -> dict[str, int]:
+    """When each file and folder of a cache changed last."""
+    return {str(path): path.lstat().st_mtime_ns for path in home.rglob("*")}
+
+
+def test_a_cache_that_holds_everything_is_not_written_to(hub, client):
+    hub.add("dataset", "owner/set", LABELLED)
+    code = "show([fetch(), repository().splits('plain')])"
+    first = client.run(code)
+    shutil.rmtree(client.home / "hub" / ".locks")
+    before = state(client.home)
+    assert client.run(code) == first and state(client.home) == before
+
+
+def test_a_cache_that_cannot_be_written_is_named(hub, client):
+    hub.add("dataset", "owner/set", {"a.txt": b"a"})
+    client.home.write_text("a file")
+    line = client.run("show(refusal(fetch))")
+    assert line == (
+        f"data.corpus.hub.repo = 'owner/set': the cache {client.home}/hub cannot be used (Not a directory);"
+        " set HF_HOME to a folder of your own"
+    )
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"answer": 5}', '{"answer": [["a", 1]]}'])
+def test_a_damaged_answer_in_the_cache_is_asked_for_again(hub, client, damage):
+    hub.add("dataset", "owner/set", {"a.txt": b"a"})
+    found = client.run("show(fetch())")
+    (answer,) = client.home.glob("hub/*/answers/*/*.json")
+    whole = answer.read_text()
+    answer.write_text(damage)
+    assert client.run("show(fetch())") == found and answer.read_text() == whole
+
+
+HOSTILE = ["../../escaped", "/tmp/escaped", "a/../../escaped", "a\\..\\b", "a\nb"]
+
+
+def test_a_hub_cannot_lead_out_of_the_cache(hub, client):
+    for number, path in enumerate(HOSTILE):
+        hub.add("dataset", f"owner/path{number}", {path: b"x"})
+    commit = hub.add("dataset", "owner/hash", {"a.parquet": b"x"})
+    tree = hub.repos["dataset", "owner/hash"].commits[commit]
+    tree["a.parquet"] = dataclasses.replace(tree["a.parquet"], sha256="../../../escaped")
+    names = [f"owner/path{number}" for number in range(len(HOSTILE))] + ["owner/hash"]
+    lines = client.run(f"show([refusal(fetch, name=name) for name in {names}])")
+    for line, path in zip(lines, [*HOSTILE, "a.parquet"], strict=True):
+        assert f"{path!r} with the hash" in line and "cannot be put into the cache" in line and "\n" not in line
+    assert not list(client.home.parent.rglob("escaped")) and not bodies(hub, "escaped")
 
 
 @pytest.mark.parametrize("name", ["big.parquet", "big.txt"], ids=["LFS", "git"])
@@ -323,6 +401,39 @@ show([[found.splits("plain"), found.splits("other"), bare.splits(None)],
         assert "`datasets` finds nothing that it can read" in line and "\n" not in line
 
 
+def test_a_folder_with_the_name_of_the_repository_is_not_taken_for_it(hub, client, tmp_path):
+    hub.add("dataset", "owner/set", LABELLED)
+    (tmp_path / "owner" / "set").mkdir(parents=True)
+    (tmp_path / "owner" / "set" / "train.csv").write_text("text\nother\n")
+    found, line = client.run(f"""
+import os
+os.chdir({str(tmp_path)!r})
+show([repository().splits("other"), refusal(repository().splits, "small")])""")
+    assert found == {"train": ["other/a.jsonl"]} and "expected one of plain, other" in line
+
+
+BROKEN_CARDS = {
+    "yaml": "configs: [a",
+    "configs": "configs: hello",
+    "type": "dataset_info:\n  features:\n  - name: a\n    dtype: wild",
+    "files": "configs:\n- config_name: default\n  data_files: 5",
+    "none": "configs:\n- config_name: default\n  data_files:",
+    "split": "configs:\n- config_name: default\n  data_files:\n  - split: a b/../c\n    path: a.csv",
+    "encoding": "pretty_name: caf\udce9",
+}
+
+
+def test_a_dataset_card_that_cannot_be_read_is_said_in_one_line(hub, client):
+    for name, card in BROKEN_CARDS.items():
+        card = f"---\n{card}\n---\n".encode(errors="surrogateescape")
+        hub.add("dataset", f"owner/{name}", {"README.md": card, "a.csv": b"a\n1\n"})
+    names = [f"owner/{name}" for name in BROKEN_CARDS]
+    lines = client.run(f"show([refusal(repository(name).splits, None) for name in {names}])")
+    for line, name in zip(lines, names, strict=True):
+        assert line.startswith(f"data.corpus.hub.repo = '{name}': its dataset card cannot be read: ")
+        assert "\n" not in line and len(line) < 400
+
+
 def test_datasets_reads_the_rows_that_were_served(hub, client):
     hub.add("dataset", "owner/set", LABELLED)
     rows, labels = client.run("""
@@ -359,6 +470,43 @@ show([refusal(repository, "owner/none"), refusal(repository, "owner/set", "v2"),
     ]
     line = client.run("show(refusal(repository))", HF_ENDPOINT="http://127.0.0.1:9")
     assert "http://127.0.0.1:9 cannot be reached (ConnectError)" in line
+    assert "HF_TOKEN holds characters outside ASCII" in client.run("show(refusal(repository))", HF_TOKEN="hf_é")
+    assert "HTTP_PROXY" in client.run("show(refusal(repository))", HTTP_PROXY="a:b:c")
+
+
+def test_json_that_is_no_hubs_is_said_in_one_line(hub, client):
+    answers = [
+        b'{"hello": 1}',
+        b'"a"',
+        b'{"id": "owner/set", "sha": "../../x", "private": false, "tags": []}',
+        b'[{"type": "file", "path": "\\ud800", "size": 1, "oid": "0"}]',
+    ]
+    for number, answer in enumerate(answers):
+        hub.add("dataset", f"owner/info{number}", {"a.txt": b"a"})
+        hub.fail(f"/api/datasets/owner/info{number}/revision/main", 200, body=answer)
+        hub.add("dataset", f"owner/tree{number}", {"a.txt": b"a"})
+        hub.fail(f"/api/datasets/owner/tree{number}/tree/*", 200, body=answer)
+    names = [f"owner/{what}{number}" for what in ("info", "tree") for number in range(len(answers))]
+    for line in client.run(f"show([refusal(fetch, name=name) for name in {names}])"):
+        assert line.endswith(f"{hub.url} does not answer as a hub does; check HF_ENDPOINT")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_file_that_the_hub_refuses_is_named(hub, client, status):
+    hub.add("dataset", "owner/set", {"a.txt": b"a", "b.txt": b"b"})
+    hub.fail("*/b.txt", status, times=9)
+    assert client.run("show(refusal(fetch))") == (
+        f"data.corpus.hub.repo = 'owner/set': {hub.url} answered HTTP {status} to b.txt;"
+        f" see whether {hub.url}/datasets/owner/set lets this account download it"
+    )
+
+
+def test_a_revision_that_git_could_not_have_is_refused_at_once(hub, client):
+    revisions = ["a b", "main\n", "", "../main", "a//b", "a..b/.."]
+    lines = client.run(f"show([refusal(repository, revision=revision) for revision in {revisions}])")
+    for line, revision in zip(lines, revisions, strict=True):
+        assert line == f"data.corpus.hub.revision = {revision!r}: expected the name of a branch or tag, or a commit"
+    assert not hub.requests
 
 
 def test_a_gated_or_private_repository_asks_for_a_token(hub, client):

@@ -2,8 +2,10 @@
 
 import json
 from collections import Counter
+from functools import partial
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,7 +17,7 @@ from tests.sources.test_tables import write
 
 TRAIN = [{"text": f"text number {i}", "label": i % 3} for i in range(60)]
 TEST = [{"text": f"test text {i}", "label": i % 3} for i in range(9)]
-FEATURES = {"label": {"names": ["low", "mid", "high"], "_type": "ClassLabel"}}
+NAMES = ["low", "mid", "high"]
 ALPACA = [{"instruction": f"Do {i}", "input": None, "output": f"Done {i}"} for i in range(60)]
 
 
@@ -58,12 +60,10 @@ def test_every_format_gives_the_same_set(files, suffix):
 
 def test_names_of_labels_from_params_then_the_file_then_as_they_are(files):
     directory = files(suffix=".parquet")
-    for name in ("train", "test"):
-        table = pq.read_table(directory / f"{name}.parquet")
-        features = json.dumps({"info": {"features": FEATURES}}).encode()
-        pq.write_table(table.replace_schema_metadata({b"huggingface": features}), directory / f"{name}.parquet")
+    for name, own in (("train", TRAIN), ("test", TEST)):
+        pq.write_table(named(own, NAMES), directory / f"{name}.parquet")
     rows, labels, _ = classify(directory, ".parquet")
-    assert labels == ["low", "mid", "high"] and labels_of(rows)["text number 5"] == "high"
+    assert labels == NAMES and labels_of(rows)["text number 5"] == "high"
     rows, labels, _ = classify(directory, ".parquet", names=["a", "b", "c"])
     assert labels == ["a", "b", "c"] and labels_of(rows)["text number 5"] == "c"
     words = [{**row, "label": "cab"[row["label"]]} for row in TRAIN]
@@ -71,6 +71,45 @@ def test_names_of_labels_from_params_then_the_file_then_as_they_are(files):
     assert classify(files(words, words[:5]), names=["c", "b", "a"])[1] == ["c", "b", "a"]
     tens = [{**row, "label": row["label"] + 9} for row in TRAIN]
     assert classify(files(tens, tens[:5]))[1] == ["9", "10", "11"]
+
+
+def named(rows: list[dict], names: list[str]) -> pa.Table:
+    """The rows as `datasets` writes them, with a column of class labels."""
+    info = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+    return pa.Table.from_pylist(rows).replace_schema_metadata({b"huggingface": json.dumps(info).encode()})
+
+
+def test_names_are_those_of_all_files(tmp_path):
+    parts = [TRAIN[:30], TRAIN[30:]]
+    write(tmp_path / "train0.parquet", parts[0])
+    pq.write_table(named(parts[1], NAMES), tmp_path / "train1.parquet")
+    pq.write_table(named(TEST, NAMES), tmp_path / "test.parquet")
+    read = partial(classify, tmp_path, ".parquet", local__train="train*")
+    rows, labels, _ = read()
+    assert labels == NAMES and {label for label in labels_of(rows).values()} == set(NAMES)
+    assert labels_of(rows)["text number 5"] == labels_of(rows)["test text 2"] == "high"
+    pq.write_table(named(TEST, NAMES[::-1]), tmp_path / "test.parquet")
+    for changes in ({}, {"names": ["a", "b", "c"]}):
+        with pytest.raises(InputError) as caught:
+            read(**changes)
+        assert str(caught.value) == (
+            f"{tmp_path}/test.parquet: its labels are called high, mid, low; expected low, mid, high, "
+            f"as in {tmp_path}/train1.parquet"
+        )
+
+
+def test_a_text_that_is_a_name_is_that_name(files):
+    texts = [[{**row, "label": f" {row['label'] + 1}.0"} for row in rows] for rows in (TRAIN, TEST)]
+    names = ["1", "2", "3"]
+    for suffix in (".csv", ".tsv", ".jsonl"):
+        rows, labels, _ = classify(files(*texts, suffix), suffix, names=names)
+        assert labels == names and labels_of(rows)["text number 5"] == "3"
+        assert classify(files(*texts, suffix), suffix)[:2] == (rows, labels)
+    assert labels_of(classify(files(), names=names)[0])["text number 5"] == "3"
+    assert labels_of(classify(files(*texts), names=["1.0", "2.0", "3.0"])[0])["text number 5"] == "3.0"
+    zero = [[{**row, "label": str(row["label"])} for row in rows] for rows in (TRAIN, TEST)]
+    with pytest.raises(InputError, match=r"train.csv, line 2: label = '0': expected one of 1, 2, 3$"):
+        classify(files(*zero, ".csv"), ".csv", names=names)
 
 
 def test_numbers_that_a_tool_made_fractions_and_truths(files):
@@ -84,8 +123,10 @@ def test_numbers_that_a_tool_made_fractions_and_truths(files):
 
 def test_what_is_dropped_is_counted(files):
     more = [{"text": " ", "label": 1}, {"text": "new", "label": -1}, {"text": "newer", "label": None}]
+    more += [{"text": "newest", "label": label} for label in (float("nan"), " ")]
+    more += [{**TRAIN[9], "label": 1}, {**TRAIN[9], "label": 2}]
     rows, _, manifest = classify(files(TRAIN + TRAIN[:4] + TEST[:3] + more, TEST), names=["a", "b", "c"])
-    dropped = {"empty": 1, "without a label": 2, "duplicate": 4, "also in test": 3}
+    dropped = {"empty": 1, "without a label": 4, "duplicate": 4, "contradicts another": 2, "also in test": 3}
     assert manifest["dropped"] == {"train": dropped, "val": {}, "test": {}}
     assert sorted(row["text"] for row in rows["train"] + rows["val"]) == sorted(row["text"] for row in TRAIN)
 
@@ -124,6 +165,20 @@ def test_what_is_dropped_is_counted(files):
             "set it to another split",
         ),
         (TRAIN, [], {}, "data.classification: no example is left for test"),
+        ([], TEST, {}, "data.classification: no example is left for train"),
+        (
+            TRAIN[4:7],
+            TEST,
+            {},
+            "data.classification: no example is left for val: heldout = 0.05 of 3 in all; change it or add examples",
+        ),
+        (
+            [*TRAIN, {"text": "rare", "label": "x"}],
+            TEST,
+            {"max_train": 9},
+            "data.classification: max_train = 9 and heldout = 0.05 leave train no example of label 'x'; "
+            "change them or add examples",
+        ),
         (
             TRAIN,
             [{"text": "", "label": 1}] * 2,
@@ -158,7 +213,7 @@ def test_instructions(tmp_path):
     rows, manifest = instruct(tmp_path)
     everything = [row for split in SPLITS for row in rows[split]]
     assert len(everything) == 61 and {row["input"] for row in everything} == {"", "so"}
-    assert manifest["dropped"]["train"] == {"duplicate": 1, "empty": 1} and rows["val"] and rows["test"]
+    assert manifest["dropped"]["train"] == {"contradicts another": 1, "empty": 1} and rows["val"] and rows["test"]
     twice = next(row for row in everything if row["instruction"] == "Do 3")
     write(tmp_path / "a.json", [{**ALPACA[3], "output": "Done twice"}, *ALPACA])
     assert twice in [row for split in SPLITS for row in instruct(tmp_path)[0][split]]

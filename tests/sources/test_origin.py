@@ -1,5 +1,6 @@
 """The hub and a folder with the same files give the same rows; only what the manifest says of their origin differs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,13 @@ def test_a_folder_holds_what_its_globs_may_name(tmp_path):
             folder.matching(pattern, "files")
     with pytest.raises(InputError, match="^data.corpus.local.files = 'e.csv': no such file in .*/set$"):
         folder.matching("e.csv", "files")
+    Path(os.fsdecode(os.fsencode(tmp_path / "set") + b"/\xe9.csv")).touch()
+    with pytest.raises(InputError, match=r"'\*\.csv': the name of the file '\\udce9.csv' is not UTF-8$"):
+        folder.matching("*.csv", "files")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tmp_path):
+    (tmp_path / "a.csv").touch(mode=0)
+    with pytest.raises(InputError, match="^.*/a.csv: may not be read; change its permissions$"):
+        Folder(tmp_path, "data.corpus.local").matching("*.csv", "files")

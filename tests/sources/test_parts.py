@@ -1,5 +1,9 @@
 """The corpus from tables: what is copied, what is rewritten, where it is cut."""
 
+import errno
+import os
+import shutil
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -120,6 +124,41 @@ def test_what_is_not_utf8_is_replaced_and_counted(convert):
     assert texts(tables) == ["a\ufffd", "b"] and manifest["files"][0]["replaced"] == 1
 
 
+@pytest.mark.parametrize("column", ["text", "body"])  # a file that is copied, and one that is rewritten
+def test_bytes_that_are_not_utf8_come_through_parquet_as_they_are(convert, column):
+    """The reader of the corpus replaces and counts them."""
+    invalid = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
+    pq.write_table(pa.table({column: invalid}), convert.folder / "a.parquet")
+    _, (table,) = convert(text_column=column)
+    assert table["text"].cast(pa.binary()).to_pylist() == [b"\xff"]
+
+
+@pytest.mark.parametrize("column", ["text", "body"])
+def test_parquet_is_read_before_it_is_part_of_the_corpus(convert, column):
+    path = convert.folder / "a.parquet"
+    pq.write_table(pa.table({column: [str(i) for i in range(9999)]}), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + bytes(5000) + content[6000:])
+    with pytest.raises(InputError, match=r"/a.parquet: damaged at or after row \d+: "):
+        convert(text_column=column)
+
+
+def test_no_column_may_be_there_twice(convert):
+    pq.write_table(pa.table([["a"], [1], [2]], names=["text", "n", "n"]), convert.folder / "a.parquet")
+    with pytest.raises(InputError, match="/a.parquet: 2 columns are called 'n'$"):
+        convert()
+
+
+def test_a_full_disk_is_that_of_the_part(convert, monkeypatch):
+    def full(source, destination):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+
+    write(convert.folder / "a.parquet", ROWS)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/out1/part_00000.parquet'$"):
+        convert()
+
+
 def test_row_groups_are_bounded(convert, tmp_path):
     """Else whoever reads the part would have to hold all of it."""
     write(convert.folder / "a.jsonl", [{"text": f"{i} " * 10_000} for i in range(1000, 2500)])
@@ -138,6 +177,12 @@ def test_row_groups_are_bounded(convert, tmp_path):
         ("a.parquet", [{"text": 1}], {}, "{}/a.parquet: column 'text' holds int64, expected string"),
         (
             "a.parquet",
+            [{"text": "a"}, {"text": None}],
+            {},
+            "{}/a.parquet, row 1: column 'text' is null, expected a text",
+        ),
+        (
+            "a.parquet",
             [{"body": "a"}, {"body": None}],
             {"text_column": "body"},
             "{}/a.parquet, row 1: column 'body' is null, expected a text",
@@ -147,13 +192,14 @@ def test_row_groups_are_bounded(convert, tmp_path):
                 name,
                 rows,
                 {"max_tokens": 5},
-                f"{{}}/{place}: expected whole numbers in a column 'token_count', which max_tokens counts by; "
-                "set max_documents instead",
+                f"{{}}/{place}: expected whole numbers below 2**32 in a column 'token_count', by which max_tokens "
+                "counts; set max_documents instead",
             )
             for name, place, rows in [
                 ("a.parquet", "a.parquet", [{"text": "a"}]),
                 ("a.parquet", "a.parquet", [{"text": "a", "token_count": 1}, {"text": "a", "token_count": None}]),
                 ("a.parquet", "a.parquet", [{"text": "a", "token_count": -1}]),
+                ("a.parquet", "a.parquet", [{"text": "a", "token_count": 2**63 - 1}]),
                 ("a.jsonl", "a.jsonl, line 1", [{"text": "a"}]),
                 ("a.jsonl", "a.jsonl, line 2", [{"text": "a", "token_count": 1}, {"text": "a", "token_count": 0.5}]),
                 ("a.jsonl", "a.jsonl, line 1", [{"text": "a", "token_count": 10**30}]),

@@ -96,6 +96,32 @@ def test_a_model_from_a_folder(checkpoint, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == [file["file"] for file in manifest["files"]] == names
     assert manifest["files"][0]["sha256"] == sha256(source / "config.json")
     assert read_json(out / "config.json") == read_json(source / "config.json")
+    assert manifest["source"] == "local"
     (source / "vocab.json").unlink()
     with pytest.raises(InputError, match="vocab.json: no such file; data.gpt2.source = 'local' needs config.json"):
         copy_model(source, out)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGE = {
+    "config.json: not valid JSON": lambda folder: (folder / "config.json").write_text("{"),
+    "config.json: model_type = None: expected 'gpt2'": lambda folder: (folder / "config.json").write_text("[]"),
+    "config.json: model_type = 'bert'": lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'),
+    "model.safetensors: not a whole safetensors file": lambda folder: truncate(folder / "model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("said", DAMAGE)
+def test_a_damaged_or_foreign_checkpoint_is_refused_before_it_is_copied(hub, client, checkpoint, tmp_path, said):
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(checkpoint, source)
+    out.mkdir()
+    DAMAGE[said](source)
+    with pytest.raises(InputError, match=said):
+        copy_model(source, out)
+    hub.add("model", "owner/gpt2", served(source))
+    assert said in client.run(f"{FETCH}show(refusal(fetch_model, 'owner/gpt2', 'main', Path({str(out)!r})))")
+    assert not list(out.iterdir())

@@ -42,11 +42,11 @@ def test_shares_and_reasons():
     assert all(abs(len(rows[split]) - 400) < 60 for split in ("val", "test")) and not any(dropped.values())
     with_test, _ = divide({"train": many, "test": [Example("x", {"text": "x"})]}, params)
     assert abs(len(with_test["val"]) - 400) < 60 and len(with_test["train"]) == 4000 - len(with_test["val"])
-    given = {"train": many[:50] + many[:5], "val": many[10:30], "test": many[25:40]}
+    given = {"train": many[:50] + many[:5] + [Example("0", {"text": "no"})], "val": many[10:30], "test": many[25:40]}
     rows, dropped = divide(given, section("instructions", max_train=18, max_eval=100))
     assert {split: len(own) for split, own in rows.items()} == {"train": 18, "val": 15, "test": 15}
     assert dropped == {
-        "train": {"duplicate": 5, "also in test": 15, "also in val": 15, "over the limit": 2},
+        "train": {"duplicate": 5, "contradicts another": 1, "also in test": 15, "also in val": 15, "over the limit": 2},
         "val": {"also in test": 5},
         "test": {},
     }

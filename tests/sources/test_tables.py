@@ -83,6 +83,8 @@ def test_a_csv_field_may_hold_lines_and_be_huge(tmp_path):
 def test_json_lines_may_be_called_json(tmp_path):
     (tmp_path / "a.json").write_text('\n{"text": "[a]", "label": 1}\n\n{"label": 2, "text": "b"}')
     assert read(tmp_path / "a.json") == [{"text": "[a]", "label": 1}, {"text": "b", "label": 2}]
+    (tmp_path / "a.json").write_text("\n" + " \n" * 5000 + '[{"text": "a", "label": 1}]')
+    assert read(tmp_path / "a.json") == [{"text": "a", "label": 1}]
 
 
 @pytest.mark.parametrize(
@@ -98,13 +100,15 @@ def test_json_lines_may_be_called_json(tmp_path):
         ("a.csv", b"text,label\na,1\nb\n", "a.csv, line 3: expected 2 values, as in the header, found 1"),
         ("a.tsv", b"text\tlabel\na\t1\t2\n", "a.tsv, line 2: expected 2 values, as in the header, found 3"),
         ("a.csv", b'text,label\na,1\n"b,2\n', "a.csv, line 3: not valid csv: "),
+        ("a.csv", b"text,label\ra,1\rb,2\r", "a.csv, line 1: a carriage return alone; expected lines that end in LF"),
+        ("a.tsv", b"text\tlabel\ra\t1\r", "a.tsv, line 1: a carriage return alone; expected lines that end in LF"),
         ("a.csv", b"text,label\na,1\nb\xff,2\n", "a.csv, line 3: not UTF-8"),
         ("a.jsonl", b'{"text": "a", "label": 1}\n{"text": "a"}\n', "a.jsonl, line 2: no column 'label'; it has text"),
         ("a.jsonl", b"{}", "a.jsonl, line 1: no column 'text'; it has none"),
         ("a.jsonl", b'["a"]\n', "a.jsonl, line 1: expected a JSON object, found list"),
         ("a.jsonl", b'\n{"text": \n', "a.jsonl, line 2: not valid JSON: "),
         ("a.jsonl", b"[" * 100_000, "a.jsonl, line 1: not valid JSON: "),
-        ("a.jsonl", b'{"text": "\\ud800", "label": 1}', "a.jsonl, line 1: not UTF-8"),
+        ("a.jsonl", b'{"text": "\\ud800", "label": 1}', "a.jsonl, line 1: a \\u escape is half of a surrogate pair"),
         ("a.json", b'[{"text": "a", "label": 1}, 2]', "a.json, row 1: expected a JSON object, found int"),
         ("a.json", b'[{"text": "a"', "a.json: not valid JSON: "),
         ("a.json", b'{\n"data": []}', "a.json, line 1: not valid JSON: "),
@@ -147,3 +151,20 @@ def test_label_names_as_datasets_writes_them(tmp_path):
     assert label_names(table, "label") == ["bad", "good"] and label_names(table, "text") is None
     pd.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
     assert label_names(table, "label") is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "no JSON",
+        "[]",
+        '{"info": null}',
+        '{"info": {"features": {"label": null}}}',
+        '{"info": {"features": {"label": {"_type": "ClassLabel"}}}}',
+        '{"info": {"features": {"label": {"_type": "ClassLabel", "names": null}}}}',
+    ],
+)
+def test_metadata_that_do_not_say_what_labels_are_called(tmp_path, metadata):
+    table = pa.table({"label": [0]}).replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert label_names(Table(tmp_path / "a.parquet", "a"), "label") is None

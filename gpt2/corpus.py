@@ -60,6 +60,18 @@ class Corpus:
             else:
                 self._drawn = True
 
+    def groups(self, size: int) -> list[list[Path]]:
+        """The files' absolute paths in their order, in groups of `size` bytes or more; the last may have fewer."""
+        groups: list[list[Path]] = [[]]
+        reached = 0
+        for path in self.files:
+            if reached >= size:
+                groups.append([])
+                reached = 0
+            groups[-1].append(path.resolve())
+            reached += path.stat().st_size
+        return groups
+
     def documents(self, path: Path) -> Iterator[Text]:
         """The rows of one of the files, empty texts among them.
 
@@ -139,6 +151,8 @@ def _batch_rows(group: pq.RowGroupMetaData) -> int:
 def _check_column(path: Path, schema: pa.Schema, column: str) -> None:
     if column not in schema.names:
         raise InputError(f"{path}: no column {column}; it has {', '.join(schema.names)}")
+    if schema.names.count(column) > 1:
+        raise InputError(f"{path}: several columns are called {column}")
     kind = schema.field(column).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise InputError(f"{path}: column {column} holds {kind}, expected string")

@@ -10,7 +10,7 @@ import numpy as np
 
 from gpt2.corpus import Text, text_digest
 from gpt2.files import replacing, sha256, write_json
-from gpt2.shards import DTYPE, MANIFEST, Manifest, Shard, Split, histogram, read_manifest
+from gpt2.shards import DTYPE, MANIFEST, Manifest, Shard, Split, histogram, open_shard, read_manifest
 from gpt2.tokenizer import Tokenizer
 
 BATCH_CHARACTERS = 1 << 16  # encoded at a time: enough that encoding outweighs the call, few enough for the cache
@@ -25,6 +25,13 @@ def shard_file(split: str, number: int) -> str:
 def digests_file(split: str) -> str:
     """The name under which the digests of a split's texts lie beside its shards, until they are joined with others."""
     return f"{split}_digests.npy"
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes an npy file. Raises OSError where the disk is full; np.save would say only that it failed."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
 
 
 class ShardWriter:
@@ -49,9 +56,7 @@ class ShardWriter:
         if not self._filled:
             return
         path, tokens = self.directory / shard_file(self.split, len(self.shards)), self._buffer[: self._filled]
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(tokens))
-            file.write(tokens.data)  # np.save would write through C, and say of a full disk only that it failed
+        write_array(path, tokens)
         self.shards.append(Shard(file=path.name, tokens=self._filled, sha256=sha256(path)))
         self._filled = 0
 
@@ -120,9 +125,9 @@ class TokenWriter:
         self.splits[document.split].add(document)
 
     def finish(self) -> Manifest:
-        """Ends the streams; the manifest of what they hold, which is for the caller to write."""
+        """Ends the streams; the manifest of what they hold, in which duplicates are not counted yet."""
         splits = {name: split.finish() for name, split in sorted(self.splits.items())}
-        manifest = Manifest(
+        return Manifest(
             vocab_size=self._tokenizer.vocab_size,
             tokenizer=self._tokenizer.fingerprint,
             empty=self._empty,
@@ -130,7 +135,6 @@ class TokenWriter:
             val_in_train=0,
             splits=splits,
         )
-        return count_duplicates(manifest, self.digests())
 
     def digests(self) -> Digests:
         """What tells equal texts: of each split's documents, in the order of its stream."""
@@ -162,7 +166,22 @@ def write_shards(
         for text in group:
             data = text.encode()
             writer.add(Text(text, split, len(data), text_digest(data), intact=True))
-    write_json(directory / MANIFEST, writer.finish().model_dump())
+    manifest = count_duplicates(writer.finish(), writer.digests())
+    write_json(directory / MANIFEST, manifest.model_dump())
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether shards and digests are as long as the manifest says: a loss of power may leave them cut short."""
+    try:
+        manifest = read_manifest(folder)
+        for name, split in manifest.splits.items():
+            for shard in split.shards:
+                open_shard(folder, shard, manifest.vocab_size)
+            if len(np.load(folder / digests_file(name))) != split.documents:
+                return False
+    except (ValueError, EOFError, OSError):  # InputError is a ValueError
+        return False
+    return True
 
 
 def join_shards(folders: Sequence[Path], directory: Path) -> Manifest:

@@ -1,4 +1,4 @@
-"""Token shards: a split's documents as one stream of uint16 ids, cut into npy files of equal length.
+"""Token shards: a split's documents as one stream of uint16 ids, cut into npy files of limited length.
 
 Each document follows an <|endoftext|>, the first one too: a model that starts from <|endoftext|> alone, as generation
 without a prompt does, is then in a place that it has been trained on for every document.
@@ -8,8 +8,11 @@ As commands, `python -m gpt2.shards verify DIR` compares a directory with its ma
 """
 
 import argparse
+import resource
 import sys
+import warnings
 from bisect import bisect_right
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated
@@ -77,6 +80,8 @@ def read_manifest(directory: Path) -> Manifest:
             raise InputError(f"{path}: splits.{name}.tokens = {split.tokens}, but its shards add up to {tokens}")
         if split.documents != documents:
             raise InputError(f"{path}: splits.{name}.documents = {split.documents}, but lengths add up to {documents}")
+        if tokens < 2 * documents:
+            raise InputError(f"{path}: splits.{name}.tokens = {tokens}, expected two or more for each document")
     return manifest
 
 
@@ -88,11 +93,14 @@ def open_shard(directory: Path, shard: Shard, vocab_size: int) -> np.ndarray:
     """
     path = directory / shard.file
     try:
-        tokens = np.lib.format.open_memmap(path, mode="r")
+        with warnings.catch_warnings(action="ignore"):  # of the header
+            tokens = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file, but the manifest lists it") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
     except Exception as error:  # a damaged header fails in numpy's parser in more ways than it documents
-        raise InputError(f"{path}: not a whole npy file: {error}") from None
+        raise InputError(f"{path}: not a whole npy file: {str(error).partition(chr(10))[0]}") from None
     if tokens.dtype != DTYPE or tokens.ndim != 1:
         raise InputError(f"{path}: holds {tokens.dtype} of shape {tokens.shape}, expected a row of {DTYPE}")
     if len(tokens) != shard.tokens:
@@ -106,6 +114,13 @@ def open_shard(directory: Path, shard: Shard, vocab_size: int) -> np.ndarray:
     return tokens.view(np.ndarray)  # slices of a plain array are made faster than those of a memmap
 
 
+def _allow_open_files() -> None:
+    """Lets this process have as many files open as the system permits: each shard that is mapped takes one."""
+    with suppress(ValueError, OSError):  # some systems call the limit infinite, and then refuse it
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class TokenStream:
     """The shards of one split as one sequence of ids."""
 
@@ -114,9 +129,14 @@ class TokenStream:
         manifest = read_manifest(directory)
         if manifest.tokenizer != tokenizer.fingerprint:
             raise InputError(f"{directory / MANIFEST}: another tokenizer made these shards; tokenize again")
+        if manifest.vocab_size != tokenizer.vocab_size:
+            raise InputError(
+                f"{directory / MANIFEST}: vocab_size = {manifest.vocab_size}, the tokenizer's is {tokenizer.vocab_size}"
+            )
         if split not in manifest.splits:
             raise InputError(f"{directory / MANIFEST}: no split {split!r}; it has {', '.join(manifest.splits)}")
         self.split = split
+        _allow_open_files()
         self._shards = [open_shard(directory, shard, manifest.vocab_size) for shard in manifest.splits[split].shards]
         self._starts = [0, *accumulate(len(shard) for shard in self._shards)]
 
@@ -142,11 +162,19 @@ class TokenStream:
 def verify(directory: Path) -> str:
     """Reads every byte and compares it with the manifest; returns a line that says what was found to be in order.
 
-    Raises InputError naming the first shard that is not what the manifest says, or the split that has other documents.
+    What only the text tells is taken on trust: bytes, duplicates, val_in_train, empty and invalid_utf8. Raises
+    InputError naming the first shard that is not what the manifest says or not in it, or the split that has other
+    documents.
     """
-    manifest = read_manifest(directory)
+    manifest = _read_filled_manifest(directory)
+    listed = {shard.file for split in manifest.splits.values() for shard in split.shards}
+    if others := sorted({path.name for path in directory.glob("*.npy")} - listed):
+        raise InputError(f"{directory / others[0]}: not in the manifest")
     found = []
     for name, split in manifest.splits.items():
+        for shard in split.shards:
+            if not shard.file.startswith(f"{name}_"):
+                raise InputError(f"{directory / MANIFEST}: splits.{name} lists {shard.file}, a file of another split")
         lengths = np.trim_zeros(_document_lengths(directory, name, manifest), "b").tolist()
         if lengths != list(split.lengths):
             raise InputError(
@@ -154,6 +182,14 @@ def verify(directory: Path) -> str:
             )
         found.append(f"{name}: {split.documents:,} documents, {split.tokens:,} tokens, shards: {len(split.shards)}")
     return f"ok: {'; '.join(found)}"
+
+
+def _read_filled_manifest(directory: Path) -> Manifest:
+    """As `read_manifest`. Raises InputError where there is no split too."""
+    manifest = read_manifest(directory)
+    if not manifest.splits:
+        raise InputError(f"{directory / MANIFEST}: splits is empty")
+    return manifest
 
 
 def _document_lengths(directory: Path, name: str, manifest: Manifest) -> np.ndarray:
@@ -173,7 +209,7 @@ def stats(directory: Path) -> str:
 
     Raises InputError if the shards are not what the manifest says, as far as opening them shows.
     """
-    manifest = read_manifest(directory)
+    manifest = _read_filled_manifest(directory)
     for split in manifest.splits.values():
         for shard in split.shards:
             open_shard(directory, shard, manifest.vocab_size)

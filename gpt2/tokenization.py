@@ -1,27 +1,32 @@
 """From the corpus to token shards, on one machine or many: a datatrove pipeline (github.com/huggingface/datatrove).
 
-A task is one file of the corpus. It writes its own shards, into a folder of its own below `scratch`; when all tasks are
-done, their shards are numbered through in the order of the files. So the bytes depend neither on how many workers
-there are, nor on where they run, nor on what was interrupted: the tasks that were completed are not run again.
+A task is one file of the corpus, or several small ones that follow each other. It writes its own shards, into a folder
+of its own below `scratch`; when all tasks are done, their shards are numbered through in the order of the tasks. So the
+bytes depend neither on how many workers there are, nor on where they run, nor on what was interrupted: the tasks that
+were completed are not run again.
 """
 
+import hashlib
 import logging
 import math
 import os
 import pickle
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-import multiprocess.util
-import numpy as np
+import multiprocess
 from datatrove.data import Document
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
@@ -31,13 +36,14 @@ from loguru import logger
 from gpt2.corpus import Corpus, Text
 from gpt2.data_config import TokensParams
 from gpt2.errors import InputError
-from gpt2.files import write_json
-from gpt2.processes import die_with_parent
+from gpt2.files import replacing, write_json
+from gpt2.processes import die_with_parent, worker_pool
 from gpt2.progress import bar
-from gpt2.shard_writer import TokenWriter, digests_file, join_shards
+from gpt2.shard_writer import TokenWriter, digests_file, is_whole, join_shards, write_array
 from gpt2.shards import MANIFEST
 from gpt2.tokenizer import Tokenizer
 
+TASK_BYTES = 8_000_000  # of a task's files together, at least: small files share shards
 ERROR = "error"  # in a task's folder: why it failed
 ROWS = "rows"  # in a task's folder: a file without contents, whose length is the number of rows read
 REPORT_ROWS = 64  # read between two reports
@@ -50,20 +56,21 @@ logger.disable("datatrove")
 
 
 class ReadTexts(PipelineStep):
-    """Yields the rows of the task's file, empty texts among them."""
+    """Yields the rows of the task's files, empty texts among them."""
 
     name, type = "texts", "reader"
 
-    def __init__(self, corpus: Corpus):
+    def __init__(self, corpus: Corpus, tasks: Sequence[Sequence[Path]]):
+        """`tasks` are the files of each task."""
         super().__init__()
-        self.corpus = corpus
+        self.corpus, self.tasks = corpus, tasks
 
     def run(self, data=None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Raises InputError as `Corpus.documents` does."""
-        path = self.corpus.files[rank]
-        for row, document in enumerate(self.corpus.documents(path)):
-            metadata = document._asdict()
-            yield Document(metadata.pop("text"), f"{path.name}/{row}", metadata=metadata)
+        for path in self.tasks[rank]:
+            for row, document in enumerate(self.corpus.documents(path)):
+                metadata = document._asdict()
+                yield Document(metadata.pop("text"), f"{path.name}/{row}", metadata=metadata)
 
 
 class WriteTokens(PipelineStep):
@@ -74,20 +81,19 @@ class WriteTokens(PipelineStep):
     def __init__(self, tokenizer: Path, shard_tokens: int, scratch: Path):
         super().__init__()
         self.tokenizer, self.shard_tokens, self.scratch = tokenizer, shard_tokens, scratch
-        self.directory = Path.cwd()  # where relative paths begin
 
     def run(self, data: Iterator[Document], rank: int = 0, world_size: int = 1) -> None:
         """Leaves the error in the folder where there is one, because not every executor hands it on."""
-        if worker := multiprocess.parent_process():
-            die_with_parent(worker.pid)
-        os.chdir(self.directory)
+        if parent := multiprocess.parent_process():  # Ray's worker, where datatrove starts another for the task
+            die_with_parent(parent.pid)
         folder = task_folder(self.scratch, rank)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
             self._write(data, folder)
         except Exception as error:
-            (folder / ERROR).write_bytes(pickle.dumps((error, traceback.format_exc())))
+            with suppress(Exception), replacing(folder / ERROR) as temporary:  # as on a full disk
+                temporary.write_bytes(pickle.dumps((error, traceback.format_exc())))
             raise
 
     def _write(self, data: Iterator[Document], folder: Path) -> None:
@@ -101,7 +107,7 @@ class WriteTokens(PipelineStep):
             rows.truncate(row)
         manifest = writer.finish()
         for split, digests in writer.digests().items():
-            np.save(folder / digests_file(split), digests)
+            write_array(folder / digests_file(split), digests)
         write_json(folder / MANIFEST, manifest.model_dump())
 
 
@@ -116,88 +122,155 @@ def task_folder(scratch: Path, rank: int) -> Path:
 # --- all tasks -----------------------------------------------------------------------------------------------------
 
 
-def tokenize(corpus: Corpus, tokenizer: Path, params: TokensParams, scratch: Path, directory: Path) -> None:
+def tokenize(
+    corpus: Corpus, tokenizer: Path, params: TokensParams, scratch: Path, directory: Path, task_bytes: int = TASK_BYTES
+) -> None:
     """Writes the corpus into `directory` as shards of ids of the tokenizer that lies in `tokenizer`.
 
     What is in `scratch` from an interrupted run on the same inputs is used; it is for the caller to delete it.
     Raises InputError for a corpus or a tokenizer that is malformed, a split that is left empty, and an executor that
     cannot work.
     """
-    scratch = scratch.resolve()
-    folders = [task_folder(scratch, rank) for rank in range(len(corpus.files))]
-    steps = [ReadTexts(corpus), WriteTokens(tokenizer, params.shard_tokens, scratch)]
+    scratch, tasks = scratch.resolve(), corpus.groups(task_bytes)
+    folders = [task_folder(scratch, rank) for rank in range(len(tasks))]
     for folder in folders:
         (folder / ERROR).unlink(missing_ok=True)
-    with _progress(folders, corpus.rows), _cluster(params):
-        executor = _executor(params, steps, scratch / "datatrove", len(folders))
-        _run(executor, params, folders, corpus)
+        completed = scratch / "datatrove" / "completions" / folder.name
+        if completed.exists() and not is_whole(folder):
+            completed.unlink()
+    steps = [ReadTexts(corpus, tasks), WriteTokens(tokenizer.resolve(), params.shard_tokens, scratch)]
+    connect = {"local": _local, "slurm": _slurm, "ray": _ray}[params.executor]
+    common = {"pipeline": steps, "tasks": len(tasks), "logging_dir": str(scratch / "datatrove")}
+    with connect(params, common) as executor, _progress(folders, corpus.rows):
+        executor.run()
+    for rank in executor.get_incomplete_ranks():
+        raise _error(folders[rank], tasks[rank], params.executor, common["logging_dir"])
     manifest = join_shards(folders, directory)
     corpus.check_splits(manifest.splits)
     write_json(directory / MANIFEST, manifest.model_dump())
 
 
-def _executor(params: TokensParams, steps: list[PipelineStep], logs: Path, tasks: int) -> PipelineExecutor:
-    common = {"pipeline": steps, "tasks": tasks, "logging_dir": str(logs)}
-    if params.executor == "local":
-        workers = min(params.workers or len(os.sched_getaffinity(0)), tasks)
-        executor = LocalPipelineExecutor(**common, workers=workers, start_method="spawn")
-        # it forks a process of its own, for the workers' queue
-        multiprocess.util.register_after_fork(executor, lambda _: die_with_parent())
-        return executor
-    memory = 0.5 + 4e-9 * params.shard_tokens  # GB: both splits' shards, and the text that is read at a time
-    common["workers"] = params.workers or -1
-    if params.executor == "ray":
-        return RayPipelineExecutor(**common, mem_per_cpu_gb=memory)
-    if shutil.which("sbatch") is None:
-        raise InputError("tokens.executor = 'slurm': no command sbatch here; run this where jobs are submitted")
-    path = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    modules = f"PYTHONPATH={shlex.quote(str(Path(__file__).parents[1]))}"
-    return SlurmPipelineExecutor(
-        **common,
-        time=params.slurm.time,
-        partition=params.slurm.partition,
-        mem_per_cpu_gb=math.ceil(memory),
-        job_name="tokenize",
-        qos="",
-        env_command=f"export {path} {modules}",
-        sbatch_args={"wait": ""},
-    )
+def _error(folder: Path, files: Sequence[Path], executor: str, logs: str) -> Exception:
+    """What ended a task."""
+    try:
+        error, where = pickle.loads((folder / ERROR).read_bytes())
+    except Exception:  # there is none, or a full disk cut it short
+        return InputError(
+            f"tokens.executor = {executor!r}: {files[0]} was not tokenized to its end; what is known is in {logs} or "
+            "above; the next run goes on from here"
+        )
+    error.__cause__ = RuntimeError(f"in a task:\n{where}")
+    return error
+
+
+# --- where tasks run: context managers that give an executor --------------------------------------------------------
+
+
+class _Local(LocalPipelineExecutor):
+    """On this machine. datatrove's own pool waits for ever for the task of a worker that was killed."""
+
+    def run(self) -> None:
+        """Runs the tasks that are not completed. Raises what the first that fails raises, or BrokenProcessPool."""
+        ranks = self.get_incomplete_ranks()
+        if self.workers == 1:
+            for rank in ranks:
+                self._run_for_rank(rank)
+        elif ranks:
+            with worker_pool(self.workers) as pool:
+                for done in as_completed([pool.submit(self._run_for_rank, rank) for rank in ranks]):
+                    done.result()
 
 
 @contextmanager
-def _ray() -> Iterator[None]:
+def _local(params: TokensParams, common: dict) -> Iterator[PipelineExecutor]:
+    """Processes of this machine."""
+    workers = min(params.workers or len(os.sched_getaffinity(0)), common["tasks"])
+    try:
+        yield _Local(**common, workers=workers)
+    except BrokenProcessPool:
+        raise InputError(
+            f"tokens.workers: one of {workers} workers was ended, probably for want of memory; try fewer; "
+            "the tasks that are done are kept"
+        ) from None
+
+
+def _memory(params: TokensParams) -> float:
+    """GB that a task asks for: both splits' shards, and the text that is read at a time."""
+    return 0.5 + 4e-9 * params.shard_tokens
+
+
+@contextmanager
+def _ray(params: TokensParams, common: dict) -> Iterator[PipelineExecutor]:
     """A connection to the cluster that RAY_ADDRESS names, or a cluster of this machine for the time being."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _cluster(params: TokensParams) -> AbstractContextManager:
-    return _ray() if params.executor == "ray" else nullcontext()
-
-
-def _run(executor: PipelineExecutor, params: TokensParams, folders: list[Path], corpus: Corpus) -> None:
-    """Runs the tasks that are not completed. Raises what the first of those that failed raised."""
-    with suppress(subprocess.CalledProcessError):  # sbatch, which waits: a task failed, or the job was not accepted
-        executor.run()
-    for rank in executor.get_incomplete_ranks():
+    if began := not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS", "")
+        host, _, port = address.removeprefix("ray://").rpartition(":")
         try:
-            error, where = pickle.loads((folders[rank] / ERROR).read_bytes())
-        except FileNotFoundError:
-            logs = executor.logging_dir.resolve_paths("")
+            if host:  # Ray itself would try for minutes
+                socket.create_connection((host, port), timeout=10).close()
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except OSError:
+            if not address:
+                raise
+            raise InputError(f"tokens.executor = 'ray': no cluster answers at RAY_ADDRESS = {address!r}") from None
+    try:
+        memory, most = _memory(params), max(node["Resources"].get("memory", 0) for node in ray.nodes()) / 2**30
+        if memory > most:  # Ray would wait for a machine that has as much
             raise InputError(
-                f"tokens.executor = {params.executor!r}: {corpus.files[rank]} was not tokenized to its end; what is "
-                f"known is in {logs} or above; the next run goes on from here"
-            ) from None
-        raise error from RuntimeError(f"in a task:\n{where}")
+                f"tokens.shard_tokens = {params.shard_tokens}: a task needs {memory:.1f} GB, "
+                f"the cluster's largest node offers {most:.1f}"
+            )
+        yield RayPipelineExecutor(**common, workers=params.workers or -1, mem_per_cpu_gb=memory)
+    finally:
+        if began:
+            ray.shutdown()
+
+
+class _Slurm(SlurmPipelineExecutor):
+    """An array of jobs, which `sbatch` waits for."""
+
+    def launch_merge_stats(self) -> None:
+        """Submits no further job: nobody reads datatrove's statistics."""
+
+
+@contextmanager
+def _slurm(params: TokensParams, common: dict) -> Iterator[PipelineExecutor]:
+    """A job array, which ends with this process; what a killed one has left of it is ended before it starts."""
+    logs, modules = common["logging_dir"], str(Path(__file__).parents[1])
+    if shutil.which("sbatch") is None:
+        raise InputError("tokens.executor = 'slurm': no command sbatch here; run this where jobs are submitted")
+    if len(logs.split()) > 1:  # datatrove does not quote it
+        raise InputError(f"tokens.executor = 'slurm': white space in the path {logs}")
+    memory = math.ceil(_memory(params))
+    asked = [f"--partition={params.slurm.partition}", f"--time={params.slurm.time}", f"--mem-per-cpu={memory}G"]
+    test = subprocess.run(["sbatch", "--test-only", *asked, "--wrap=true"], capture_output=True, text=True)
+    if test.returncode:
+        raise InputError(f"tokens.slurm: sbatch does not accept {' '.join(asked)}: {' '.join(test.stderr.split())}")
+    os.environ.pop("SLURM_ARRAY_TASK_ID", None)  # datatrove would take this process for a task
+    name = f"tokenize-{hashlib.sha256(logs.encode()).hexdigest()[:8]}"
+    cancel = ["scancel", f"--name={name}"]
+    subprocess.run(cancel)
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    path = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    try:
+        with suppress(subprocess.CalledProcessError):  # a task failed
+            yield _Slurm(
+                **common,
+                workers=params.workers or -1,
+                time=params.slurm.time,
+                partition=params.slurm.partition,
+                mem_per_cpu_gb=memory,
+                job_name=name,
+                qos="",
+                env_command=f"export {path} PYTHONPATH={shlex.quote(modules)}",
+                sbatch_args={"wait": ""},
+            )
+    finally:
+        subprocess.run(cancel)
+        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

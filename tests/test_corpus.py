@@ -68,6 +68,20 @@ def test_bytes_that_are_no_utf8_are_replaced(tmp_path):
     assert found[0].digest == found[4].digest  # equal by then
 
 
+def test_groups_of_files_are_in_order_and_large_enough(tmp_path):
+    for name in "dbca":
+        write(tmp_path / f"{name}.parquet", text=["the same"])
+    size, corpus = (tmp_path / "a.parquet").stat().st_size, Corpus(tmp_path, 0.1)
+    for least, groups in (
+        (1, "a b c d"),
+        (size, "a b c d"),
+        (size + 1, "ab cd"),
+        (2 * size + 1, "abc d"),
+        (1e9, "abcd"),
+    ):
+        assert " ".join("".join(path.stem for path in group) for group in corpus.groups(least)) == groups
+
+
 def test_large_texts_are_read_a_few_at_a_time(tmp_path):
     texts = [random.Random(i).randbytes(BATCH_BYTES // 8).hex() for i in range(40)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "x.parquet", write_batch_size=1)  # a page holds one
@@ -95,6 +109,12 @@ def test_a_corpus_that_is_none(tmp_path, columns, message):
     write(tmp_path / "x.parquet", **columns)
     with pytest.raises(InputError, match=message):
         list(Corpus(tmp_path, 0.0001).texts("train"))
+
+
+def test_two_columns_of_one_name(tmp_path):
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, names=["text", "text"]), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match=r"x\.parquet: several columns are called text"):
+        Corpus(tmp_path, 0.1)
 
 
 def test_files_missing_or_damaged(tmp_path):

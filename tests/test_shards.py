@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from gpt2.tokenizer import EOT, Tokenizer
 from tests.conftest import ROOT
 from tests.test_bpe import ENGLISH
 
+SHARD = {"file": "val_000000.npy", "tokens": 4, "sha256": ""}
 TEXTS = {"train": [*ENGLISH, EOT, *ENGLISH[:2]], "val": ["one", "two words", ENGLISH[0]]}
 
 
@@ -140,6 +142,11 @@ def test_a_damaged_header_never_ends_in_another_error(tokens):
         (lambda m: m.update(vocab_size="400"), r"manifest\.json: vocab_size = '400'"),
         (lambda m: m["splits"]["val"].update(documents=4), r"splits\.val\.documents = 4, but lengths add up to 3"),
         (lambda m: m["splits"]["train"].update(tokens=7), r"manifest\.json: splits\.train\.tokens = 7, but its shards"),
+        (lambda m: m.update(vocab_size=401), r"manifest\.json: vocab_size = 401, the tokenizer's is 400"),
+        (
+            lambda m: m["splits"]["val"].update(documents=4, lengths=[4], tokens=4, shards=[SHARD]),
+            r"manifest\.json: splits\.val\.tokens = 4, expected two or more for each document",
+        ),
         (lambda m: m["splits"].pop("train"), r"manifest\.json: no split 'train'; it has val"),
         (lambda m: m["splits"]["val"]["shards"][0].update(file="../x.npy"), r"manifest\.json: .*file = '\.\./x\.npy'"),
     ],
@@ -183,6 +190,38 @@ def test_verify_finds_what_opening_does_not(tokens, tokenizer):
     TokenStream(tokens, "train", tokenizer)
     with pytest.raises(InputError, match=r"train_000000\.npy: sha256 \w+, the manifest says"):
         verify(tokens)
+
+
+def test_verify_looks_for_files_that_do_not_belong(tokens):
+    (tokens / "train_000099.npy").write_bytes((tokens / "val_000000.npy").read_bytes())
+    with pytest.raises(InputError, match=r"train_000099\.npy: not in the manifest"):
+        verify(tokens)
+    (tokens / "val_000000.npy").unlink()
+    edit(tokens / "manifest.json", lambda m: m["splits"]["val"]["shards"][0].update(file="train_000099.npy"))
+    with pytest.raises(InputError, match=r"splits\.val lists train_000099\.npy, a file of another split"):
+        verify(tokens)
+    edit(tokens / "manifest.json", lambda m: m.update(splits={}))
+    for work in (verify, stats):
+        with pytest.raises(InputError, match=r"manifest\.json: splits is empty"):
+            work(tokens)
+
+
+def test_more_shards_than_files_may_be_open(tokenizer, tmp_path):
+    """Where the limit can be raised it is; where not, the line names it."""
+    write_shards(tmp_path, [("train", ENGLISH * 3)], tokenizer, shard_tokens=40)
+    assert len(list(tmp_path.glob("train_*"))) > 100
+    tokenizer.save(tmp_path / "tokenizer")
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from gpt2.shards import TokenStream; from gpt2.tokenizer import Tokenizer\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[2])))\n"
+        "print(len(TokenStream(Path(sys.argv[1]), 'train', Tokenizer.load(Path(sys.argv[1], 'tokenizer')))))"
+    )
+    for hard, expected in ((4096, r"^\d+$"), (64, r"train_\d+\.npy: Too many open files$")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path, str(hard)], cwd=ROOT, capture_output=True, text=True
+        )
+        assert re.search(expected, (done.stdout + done.stderr).strip().splitlines()[-1])
 
 
 def test_an_id_beyond_the_vocabulary_is_found_on_opening(tokens, tokenizer):

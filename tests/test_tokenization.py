@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,6 +32,8 @@ HELDOUT = 0.2
 # `sbatch` and `srun` as they are in the eyes of datatrove: the tasks of an array run one after the other, here.
 SBATCH = """#!{python}
 import os, re, subprocess, sys
+if "--test-only" in sys.argv:
+    sys.exit("--partition=cpu" not in sys.argv and "allocation failure: Invalid partition name specified")
 script = open(sys.argv[-1]).read()
 asked = dict(re.findall(r"^#SBATCH --([a-z-]+)=?(.*)$", script, re.M))
 assert "wait" in asked and asked["partition"] == "cpu" and asked["time"] == "00:10:00", asked
@@ -44,6 +47,7 @@ sys.exit(status)
 """
 SRUN = '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do [ "$1" = -n ] && shift; shift; done\nexec "$@"\n'
 SCONTROL = "#!/bin/sh\necho $3\n"  # show hostnames <list>
+SCANCEL = '#!/bin/sh\necho "$@" >> "$(dirname "$0")/cancelled"\n'
 
 
 def params(**changes) -> TokensParams:
@@ -87,11 +91,11 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-def run(corpus: Path, tokenizer: Path, place: Path, **changes) -> Path:
-    """Tokenizes below `place`, which keeps what an earlier attempt left; where the shards are."""
+def run(corpus: Path, tokenizer: Path, place: Path, task_bytes: int = 1, **changes) -> Path:
+    """Tokenizes below `place`, each file a task; `place` keeps what an earlier attempt left. Where the shards are."""
     out = place / "tokens"
     out.mkdir(parents=True, exist_ok=True)
-    tokenize(Corpus(corpus, HELDOUT), tokenizer, params(**changes), place / "scratch", out)
+    tokenize(Corpus(corpus, HELDOUT), tokenizer, params(**changes), place / "scratch", out, task_bytes)
     return out
 
 
@@ -106,7 +110,8 @@ def slurm(tmp_path, monkeypatch) -> None:
     """A machine on which jobs are submitted."""
     bin = tmp_path / "bin"
     bin.mkdir()
-    for name, text in {"sbatch": SBATCH.format(python=sys.executable), "srun": SRUN, "scontrol": SCONTROL}.items():
+    commands = {"sbatch": SBATCH.format(python=sys.executable), "srun": SRUN, "scontrol": SCONTROL, "scancel": SCANCEL}
+    for name, text in commands.items():
         (bin / name).write_text(text)
         (bin / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin}:{os.environ['PATH']}")
@@ -250,8 +255,90 @@ def test_no_sbatch(corpus, tokenizer, tmp_path, monkeypatch):
 
 
 def test_a_job_that_is_not_accepted(corpus, tokenizer, tmp_path, slurm):
-    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(InputError, match=r"tokens\.slurm: sbatch does not accept --partition=nope .*: allocation fail"):
+        run(corpus, tokenizer, tmp_path, executor="slurm", slurm={"partition": "nope", "time": "1"})
+    (tmp_path / "bin" / "sbatch").write_text('#!/bin/sh\n[ "$1" = --test-only ]\n')
     with pytest.raises(
         InputError, match=r"tokens\.executor = 'slurm': .*part_00000\.parquet was not tokenized to its end"
     ):
         run(corpus, tokenizer, tmp_path, executor="slurm")
+    with pytest.raises(InputError, match=r"tokens\.executor = 'slurm': white space in the path .*/a b/"):
+        run(corpus, tokenizer, tmp_path / "a b", executor="slurm")
+
+
+def test_a_job_array_ends_with_the_process_that_submitted_it(corpus, tokenizer, expected, tmp_path, slurm, monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")  # as in a job that submits jobs
+    handler = signal.getsignal(signal.SIGTERM)
+    own = '#!/bin/sh\n[ "$1" = --test-only ] || { kill -TERM $PPID; sleep 5; }\n'
+    text = (tmp_path / "bin" / "sbatch").read_text()
+    (tmp_path / "bin" / "sbatch").write_text(own)
+    with pytest.raises(SystemExit):
+        run(corpus, tokenizer, tmp_path, executor="slurm")
+    cancelled = (tmp_path / "bin" / "cancelled").read_text().splitlines()
+    assert len(cancelled) == 2 and len(set(cancelled)) == 1 and cancelled[0].startswith("--name=tokenize-")
+    assert signal.getsignal(signal.SIGTERM) == handler
+    (tmp_path / "bin" / "sbatch").write_text(text)
+    assert contents(run(corpus, tokenizer, tmp_path, executor="slurm")) == expected
+
+
+def test_a_worker_that_is_killed_ends_the_run(tokenizer, tmp_path):
+    """As the kernel does where memory is short."""
+    corpus = write_corpus(tmp_path / "corpus", paragraphs(0, 10), *(paragraphs(seed, 10_000) for seed in (1, 2)))
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, corpus, tokenizer, tmp_path],
+        cwd=ROOT,
+        env=os.environ | {"MARK": mark},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "scratch" / "datatrove" / "completions" / "00000").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(next(id for id, command in processes(mark).items() if "spawn_main" in command), signal.SIGKILL)
+    _, errors = process.communicate(timeout=30)
+    assert "InputError: tokens.workers: one of 2 workers was ended" in errors.splitlines()[-1]
+    assert not processes(mark)
+    again = contents(run(corpus, tokenizer, tmp_path))
+    assert again == contents(run(corpus, tokenizer, tmp_path / "whole", workers=1))
+
+
+def test_small_files_share_shards(corpus, tokenizer, tmp_path):
+    size, streams = sum(path.stat().st_size for path in corpus.iterdir()), []
+    for task_bytes, tasks in ((1, 3), (size // 2, 2), (size, 1)):
+        out = run(corpus, tokenizer, tmp_path / str(tasks), task_bytes, shard_tokens=1_000_000)
+        assert [len(split.shards) for split in read_manifest(out).splits.values()] == [tasks, tasks]
+        stream = TokenStream(out, "train", Tokenizer.load(tokenizer))
+        streams.append(stream.read(0, len(stream)).tolist())
+    assert streams[0] == streams[1] == streams[2]
+
+
+@pytest.mark.parametrize("damaged", ["train_000001.npy", "val_digests.npy", "manifest.json"])
+def test_a_task_whose_files_were_cut_short_is_run_again(corpus, tokenizer, expected, tmp_path, damaged):
+    run(corpus, tokenizer, tmp_path)
+    path = tmp_path / "scratch" / "tasks" / "00001" / damaged
+    os.truncate(path, path.stat().st_size // 2)
+    assert contents(run(corpus, tokenizer, tmp_path)) == expected
+
+
+def test_an_error_that_could_not_be_written_whole(corpus, tokenizer, tmp_path, slurm):
+    (tmp_path / "bin" / "sbatch").write_text(
+        f'#!/bin/sh\n[ "$1" = --test-only ] || {{ mkdir -p {tmp_path}/scratch/tasks/00000; '
+        f": > {tmp_path}/scratch/tasks/00000/error; exit 1; }}\n"
+    )
+    with pytest.raises(InputError, match=r"part_00000\.parquet was not tokenized to its end"):
+        run(corpus, tokenizer, tmp_path, executor="slurm")
+
+
+def test_more_memory_than_a_cluster_has(corpus, tokenizer, tmp_path):
+    with pytest.raises(InputError, match=r"tokens\.shard_tokens = \d+: a task needs \d+\.\d GB, the cluster's"):
+        run(corpus, tokenizer, tmp_path, executor="ray", shard_tokens=10**12)
+
+
+def test_a_cluster_that_does_not_answer(corpus, tokenizer, tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    for url in (address, f"ray://{address}"):
+        monkeypatch.setenv("RAY_ADDRESS", url)
+        with pytest.raises(InputError, match=rf"tokens\.executor = 'ray': no cluster answers at RAY_ADDRESS = '{url}'"):
+            run(corpus, tokenizer, tmp_path, executor="ray")

@@ -2,15 +2,15 @@
 
 import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
-from gpt2.corpus import Text, text_digest
-from gpt2.files import replacing, sha256, write_json
-from gpt2.shards import DTYPE, MANIFEST, Manifest, Shard, Split, histogram, open_shard, read_manifest
+from gpt2.corpus import Text
+from gpt2.files import replacing, sha256
+from gpt2.shards import DTYPE, Manifest, Shard, Split, histogram, open_shard, read_manifest
 from gpt2.tokenizer import Tokenizer
 
 BATCH_CHARACTERS = 1 << 16  # encoded at a time: enough that encoding outweighs the call, few enough for the cache
@@ -155,19 +155,6 @@ def count_duplicates(manifest: Manifest, digests: Digests) -> Manifest:
     }
     shared = int(np.isin(digests["val"], distinct["train"]).sum()) if both else 0
     return manifest.model_copy(update={"splits": splits, "val_in_train": shared})
-
-
-def write_shards(
-    directory: Path, texts: Iterable[tuple[str, Iterable[str]]], tokenizer: Tokenizer, shard_tokens: int
-) -> None:
-    """Writes texts that are in memory, each group after the name of its split, as shards with their manifest."""
-    writer = TokenWriter(directory, tokenizer, shard_tokens)
-    for split, group in texts:
-        for text in group:
-            data = text.encode()
-            writer.add(Text(text, split, len(data), text_digest(data), intact=True))
-    manifest = count_duplicates(writer.finish(), writer.digests())
-    write_json(directory / MANIFEST, manifest.model_dump())
 
 
 def is_whole(folder: Path) -> bool:

@@ -1,10 +1,17 @@
 """Settings and models small enough for tests."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import torch
 
 from gpt2.config import GPTConfig
+from gpt2.corpus import Text, text_digest
+from gpt2.files import write_json
 from gpt2.model import GPT
 from gpt2.runtime import World
+from gpt2.shard_writer import TokenWriter, count_duplicates
+from gpt2.shards import MANIFEST
 from gpt2.tokenizer import Tokenizer
 
 OPTIM = {
@@ -37,6 +44,19 @@ def small_model(**changes) -> GPT:
 
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
+
+
+def write_shards(
+    directory: Path, texts: Iterable[tuple[str, Iterable[str]]], tokenizer: Tokenizer, shard_tokens: int
+) -> None:
+    """Writes texts, each group after the name of its split, as shards with their manifest."""
+    writer = TokenWriter(directory, tokenizer, shard_tokens)
+    for split, group in texts:
+        for text in group:
+            data = text.encode()
+            writer.add(Text(text, split, len(data), text_digest(data), intact=True))
+    manifest = count_duplicates(writer.finish(), writer.digests())
+    write_json(directory / MANIFEST, manifest.model_dump())
 
 
 def byte_tokenizer() -> Tokenizer:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from gpt2.bpe import train_bpe
 from gpt2.errors import InputError
 from gpt2.files import sha256
-from gpt2.shard_writer import ShardWriter, write_shards
+from gpt2.shard_writer import ShardWriter
 from gpt2.shards import BINS, TokenStream, histogram, open_shard, read_manifest, stats, verify
 from gpt2.tokenizer import EOT, Tokenizer
 from tests.conftest import ROOT
+from tests.small import write_shards
 from tests.test_bpe import ENGLISH
 
 SHARD = {"file": "val_000000.npy", "tokens": 4, "sha256": ""}

@@ -66,9 +66,11 @@ class OptimParams(Section):
     steps: PositiveInt  # optimizer steps
     batch_size: PositiveInt  # samples in one optimizer step, over all processes
     micro_batch_size: PositiveInt  # samples in one forward pass of one process
+    schedule: Literal["cosine", "wsd"]  # of the learning rate after warmup; wsd: constant, then a linear fall
     lr: PositiveFloat  # peak learning rate
     min_lr: NonNegativeFloat  # at the last step
     warmup_steps: NonNegativeInt
+    decay_steps: NonNegativeInt  # of wsd: the last steps, in which the learning rate falls to min_lr
     weight_decay: NonNegativeFloat
     beta1: Probability
     beta2: Probability
@@ -93,6 +95,15 @@ class OptimParams(Section):
         if lr is not None and min_lr > lr:
             raise ValueError(f"must be at most lr = {lr}")
         return min_lr
+
+    @field_validator("decay_steps")
+    @classmethod
+    def _fits_after_warmup(cls, decay_steps: int, info: ValidationInfo) -> int:
+        steps, warmup_steps = info.data.get("steps"), info.data.get("warmup_steps", 0)
+        wsd = info.data.get("schedule") == "wsd"
+        if wsd and steps and warmup_steps + decay_steps > steps:  # a run of no steps has no schedule
+            raise ValueError(f"with warmup_steps = {warmup_steps} must be at most steps = {steps}")
+        return decay_steps
 
 
 class TrainParams(OptimParams):

@@ -1,4 +1,4 @@
-"""The optimizer and the learning rate that GPT-2-sized models are trained with (GPT-3 paper, appendix B)."""
+"""The optimizer and the learning rates that GPT-2-sized models are trained with (GPT-3 paper, appendix B)."""
 
 import math
 
@@ -20,8 +20,19 @@ def adamw(model: nn.Module, params: OptimParams) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, params: OptimParams) -> float:
-    """Linear warmup to `lr`, then half a cosine down to `min_lr` at the last step."""
+    """Linear warmup to `lr`, then as `schedule` says, `min_lr` at the last step.
+
+    cosine: half a cosine (Loshchilov and Hutter 2017). wsd: `lr`, until it falls linearly in the last `decay_steps`
+    steps (Hu et al. 2024, §4; Hägele et al. 2024).
+    """
     if step < params.warmup_steps:
         return params.lr * (step + 1) / params.warmup_steps
-    progress = (step - params.warmup_steps) / max(1, params.steps - 1 - params.warmup_steps)
-    return params.min_lr + (params.lr - params.min_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if params.schedule == "wsd":
+        remaining = params.steps - 1 - step
+        if remaining >= params.decay_steps:
+            return params.lr
+        share = remaining / params.decay_steps
+    else:
+        progress = (step - params.warmup_steps) / max(1, params.steps - 1 - params.warmup_steps)
+        share = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return params.min_lr + (params.lr - params.min_lr) * share

@@ -66,13 +66,14 @@ class OptimParams(Section):
     steps: PositiveInt  # optimizer steps
     batch_size: PositiveInt  # samples in one optimizer step, over all processes
     micro_batch_size: PositiveInt  # samples in one forward pass of one process
+    optimizer: Literal["adamw", "muon"]  # muon: for the matrices of the blocks, AdamW for all else
     schedule: Literal["cosine", "wsd"]  # of the learning rate after warmup; wsd: constant, then a linear fall
     lr: PositiveFloat  # peak learning rate
     min_lr: NonNegativeFloat  # at the last step
     warmup_steps: NonNegativeInt
     decay_steps: NonNegativeInt  # of wsd: the last steps, in which the learning rate falls to min_lr
     weight_decay: NonNegativeFloat
-    beta1: Probability
+    beta1: Probability  # of AdamW
     beta2: Probability
     grad_clip: PositiveFloat  # largest global norm of the gradient
     precision: Literal["auto", "float32", "bfloat16"]  # of matrix products; auto: bfloat16 where the hardware has it

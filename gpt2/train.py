@@ -17,7 +17,7 @@ from gpt2.checkpoint import Checkpoints
 from gpt2.config import OptimParams
 from gpt2.errors import InputError
 from gpt2.loader import BatchOrder, Dataset
-from gpt2.optim import adamw, learning_rate
+from gpt2.optim import learning_rate, make_optimizer
 from gpt2.progress import bar
 from gpt2.runtime import World, autocast_dtype, can_compile, move
 
@@ -64,7 +64,7 @@ class Trainer:
         self.model, self.data, self.params, self.world, self.seed = model.to(world.device), data, params, world, seed
         self.evaluate, self.sample = evaluate, sample
         self.order = BatchOrder(len(data), params.batch_size, seed)
-        self.optimizer = adamw(model, params)
+        self.optimizer = make_optimizer(model, params)
         self.checkpoints = Checkpoints(scratch)
         self.history = History()
         self.dtype = autocast_dtype(params.precision, world.device)
@@ -158,7 +158,7 @@ class Trainer:
         ids = self.order.ids(step)
         targets = self.data.targets(ids)
         loss = self._accumulate(step, ids, targets)
-        grad_norm = nn.utils.clip_grad_norm_(self._parameters(), self.params.grad_clip, foreach=True).item()
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.params.grad_clip, foreach=True).item()
         (loss,) = self.world.sum([loss.item()])
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise InputError(self._diverged(step, lr, loss, grad_norm))
@@ -191,9 +191,6 @@ class Trainer:
         for number in numbers:
             inputs, targets = self.data.batch(ids[number * size : (number + 1) * size])
             yield number, move(inputs, world.device), move(targets, world.device), number == numbers[-1]
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _diverged(self, step: int, lr: float, loss: float, grad_norm: float) -> str:
         newest = next(iter(self.checkpoints.paths()), "none yet")

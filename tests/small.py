@@ -18,6 +18,7 @@ OPTIM = {
     "steps": 12,
     "batch_size": 8,
     "micro_batch_size": 4,
+    "optimizer": "adamw",
     "schedule": "cosine",
     "lr": 0.01,
     "min_lr": 0.001,

@@ -32,6 +32,7 @@ def test_shipped_params_are_valid_and_frozen(raw):
         ("train", "steps", True, ["train.steps = True", "integer"]),
         ("train", "micro_batch_size", 7, ["train.micro_batch_size = 7", "divide batch_size"]),
         ("train", "min_lr", 1.0, ["train.min_lr = 1.0", "at most lr"]),
+        ("train", "optimizer", "sgd", ["train.optimizer = 'sgd'", "adamw", "muon"]),
         ("train", "schedule", "linear", ["train.schedule = 'linear'", "cosine", "wsd"]),
         ("train", "decay_steps", -1, ["train.decay_steps = -1", "greater than or equal to 0"]),
         ("train", "precision", "half", ["train.precision = 'half'", "float32", "bfloat16"]),

@@ -47,12 +47,12 @@ def test_it_learns(tmp_path):
     assert history.train[-1]["targets"] == 60 * 8 * 16
 
 
-def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path):
-    whole = trainer(tmp_path / "whole")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path, optimizer):
+    whole = trainer(tmp_path / "whole", optimizer=optimizer)
     whole.fit()
-    interrupted = trainer(tmp_path / "parts")
     for stop in (3, 7, 11):  # before the first checkpoint, after it, after the second
-        interrupted = trainer(tmp_path / "parts")
+        interrupted = trainer(tmp_path / "parts", optimizer=optimizer)
         step = interrupted._step
 
         def dying(number, step=step, stop=stop):
@@ -63,7 +63,7 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path):
         interrupted._step = dying
         with pytest.raises(KeyboardInterrupt):
             interrupted.fit()
-    last = trainer(tmp_path / "parts")
+    last = trainer(tmp_path / "parts", optimizer=optimizer)
     last.fit()
     assert last.history.train == whole.history.train
     assert last.history.val == whole.history.val

@@ -1,6 +1,6 @@
 """Low-rank adaptation (Hu et al. 2021): frozen matrices learn an update of rank r, saved as `peft` reads it.
 
-Shapes: r rank, I inputs, O outputs of a linear layer.
+Shapes: B batch, T time, r rank, I inputs, O outputs of a linear layer.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gpt2.config import LoRAParams
 from gpt2.files import replacing, write_json
-from gpt2.model import GPT
+from gpt2.model import GPT, Dropout
 
 
 class LoRALinear(nn.Module):
@@ -24,13 +24,13 @@ class LoRALinear(nn.Module):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.scale = params.alpha / params.rank
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout, base.in_features)
         self.lora_A = nn.Parameter(base.weight.new_empty(params.rank, base.in_features))  # (r, I)
         self.lora_B = nn.Parameter(base.weight.new_zeros(base.out_features, params.rank))  # (O, r)
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (..., I) to (..., O)."""
+        """Maps (B, T, I) to (B, T, O)."""
         return self.base(x) + F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B) * self.scale
 
     def merged(self) -> nn.Linear:

@@ -8,7 +8,10 @@ V vocabulary.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -62,10 +65,10 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.n_head = config.n_head
-        self.dropout = config.dropout
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # query, key and value in one product
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
-        self.resid_dropout = nn.Dropout(config.dropout)
+        self.attn_dropout = Dropout(config.dropout, config.block_size, config.block_size)
+        self.resid_dropout = Dropout(config.dropout, config.n_embd)
 
     def forward(
         self, x: Tensor, cache: LayerCache | None, mask: Tensor | None, record: list[Tensor] | None = None
@@ -82,12 +85,13 @@ class CausalSelfAttention(nn.Module):
         )
         if cache is not None:
             k, v = cache.append(k, v)  # (B, H, S, D)
-        if record is None:
-            dropout = self.dropout if self.training else 0.0
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None)
+        if record is None and not self.attn_dropout.active:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         else:
-            record.append(self._weights(q, k, mask))
-            y = record[-1] @ v  # (B, H, T, D)
+            weights = self._weights(q, k, mask)  # (B, H, T, S)
+            if record is not None:
+                record.append(weights)
+            y = self.attn_dropout(weights) @ v  # (B, H, T, D)
         y = y.transpose(1, 2).reshape(B, T, C)
         return self.resid_dropout(self.c_proj(y))
 
@@ -107,7 +111,7 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
-        self.resid_dropout = nn.Dropout(config.dropout)
+        self.resid_dropout = Dropout(config.dropout, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, T, C) to (B, T, C), each position by itself."""
@@ -140,7 +144,7 @@ class GPT(nn.Module):
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout, config.n_embd)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
         self._initialize()
@@ -211,3 +215,73 @@ def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def causal_mask(T: int, S: int, device: torch.device | str) -> Tensor:
     """(T, S), true where one of the last T of S positions may look: at itself and before."""
     return torch.ones(T, S, dtype=torch.bool, device=device).tril(diagonal=S - T)
+
+
+# --- dropout -------------------------------------------------------------------------------------------------------
+
+
+class Dropout(nn.Module):
+    """Zeroes each number with probability `p` and scales up the others by 1 / (1 - p) (Srivastava et al. 2014).
+
+    Unlike torch's it decides from two random words a sample, its seeds, and the number's place in the sample. So the
+    mask is the same whatever else is in the batch, however far the batch is padded, on every device, compiled or not.
+    """
+
+    def __init__(self, p: float, *widths: int):
+        """`widths`: the sizes, at most, of the axes after a sample's first; with them places are numbered."""
+        super().__init__()
+        self.p, self.widths = p, widths
+        self.seeds: Tensor | None = None  # (B, 2) int64 below 2^32, while seeded_dropout sets them
+
+    @property
+    def active(self) -> bool:
+        """Whether `forward` does anything."""
+        return self.training and self.p > 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, ...) to (B, ...). Without seeds of its own it draws some from torch's generator."""
+        if not self.active:
+            return x
+        seeds = torch.randint(2**32, (x.size(0), 2), device=x.device) if self.seeds is None else self.seeds
+        assert seeds.size(0) == x.size(0), f"seeds of {seeds.size(0)} samples for a batch of {x.size(0)}"
+        place = torch.arange(x.size(1), device=x.device)
+        for width, size in zip(self.widths, x.shape[2:], strict=True):
+            place = place.unsqueeze(-1) * width + torch.arange(size, device=x.device)  # a sample's shape
+        first, second = seeds.view(-1, 2, *[1] * place.dim()).unbind(1)  # (B, 1, ...)
+        dropped = scattered(place, first, second) < int(self.p * 2**32)  # (B, ...)
+        return x.masked_fill(dropped, 0.0) / (1.0 - self.p)
+
+
+def scattered(place: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Maps places, keyed with two words, one to one to numbers below 2^32 that look random: all int64, broadcast.
+
+    A counter-based generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") out of three rounds
+    of T. Mueller's integer hash. Words of 32 bits in int64, because there no product overflows, which is undefined in
+    the C++ that torch.compile writes.
+    """
+    for word in (first, second, first):
+        place = place ^ word
+        place *= 0x45D9F3B  # odd, and so invertible modulo 2^32
+        place &= 2**32 - 1
+        place ^= place >> 16
+    return place
+
+
+@contextmanager
+def seeded_dropout(model: nn.Module, seed: int, step: int, samples: range) -> Iterator[None]:
+    """Within it, a dropout mask of `model` depends on seed, step, the sample's number, layer and place alone.
+
+    `samples`: the numbers, within the global batch of `step`, of the samples that `forward` is about to see.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Dropout) and module.p > 0.0]
+    if layers:
+        generator = np.random.default_rng([seed, step, 1])  # 1: not the numbers that order the samples
+        words = generator.integers(2**32, size=(samples.stop, len(layers), 2))[samples.start :]
+        seeds = torch.from_numpy(words).to(next(model.parameters()).device, non_blocking=True)
+        for layer, own in zip(layers, seeds.unbind(1), strict=True):
+            layer.seeds = own
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.seeds = None

@@ -17,6 +17,7 @@ from gpt2.checkpoint import Checkpoints
 from gpt2.config import OptimParams
 from gpt2.errors import InputError
 from gpt2.loader import BatchOrder, Dataset
+from gpt2.model import seeded_dropout
 from gpt2.optim import learning_rate, make_optimizer
 from gpt2.progress import bar
 from gpt2.runtime import World, autocast_dtype, can_compile, move
@@ -174,11 +175,10 @@ class Trainer:
         """
         loss = torch.zeros((), device=self.world.device)
         for micro_batch, inputs, outputs, last in self._micro_batches(ids):
-            # Dropout depends on the micro-batch, not on which process computes it or on an interruption before it.
-            torch.manual_seed(int(np.random.SeedSequence([self.seed, step, micro_batch]).generate_state(1)[0]))
+            samples = range(micro_batch * len(inputs), (micro_batch + 1) * len(inputs))  # places in the global batch
             postponed = self.world.size > 1 and not last
             with self.forward.no_sync() if postponed else nullcontext():
-                with self.autocast():
+                with self.autocast(), seeded_dropout(self.model, self.seed, step, samples):
                     share = self.forward(inputs, outputs) / targets
                 (share * self.world.size).backward()
             loss += share.detach()

@@ -8,6 +8,7 @@ import torch
 
 from gpt2.config import OptimParams
 from gpt2.errors import InputError
+from gpt2.loader import BatchOrder
 from gpt2.model import GPT
 from gpt2.train import Trainer, mean_loss
 from tests.small import ALONE, CONFIG, OPTIM
@@ -72,15 +73,31 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path, optimizer):
 
 
 def test_micro_batches_do_not_change_the_curve(tmp_path):
+    assert CONFIG.dropout > 0
     curves = []
     for size in (8, 4, 1):
         run = trainer(tmp_path / str(size), micro_batch_size=size, steps=30)
-        run.model.drop.p = 0.0  # dropout is drawn a micro-batch
-        for block in run.model.h:
-            block.attn.dropout = block.attn.resid_dropout.p = block.mlp.resid_dropout.p = 0.0
         curves.append([row["loss"] for row in run.fit().train])
     np.testing.assert_allclose(curves[0], curves[1], atol=1e-4)
     np.testing.assert_allclose(curves[0], curves[2], atol=1e-4)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_step_has_the_same_samples_however_it_is_shared(tmp_path, processes, size):
+    """What the processes ask their data for, taken in turn, is the global batch."""
+    asked: list[list[np.ndarray]] = []
+    for rank in range(processes):
+        run = trainer(tmp_path, micro_batch_size=size)
+        run.world = dataclasses.replace(ALONE, rank=rank, size=processes)
+        batch, own = run.data.batch, []
+        run.data.batch = lambda ids, batch=batch, own=own: own.append(ids) or batch(ids)
+        for step in range(7):  # into the second epoch
+            assert len(list(run._micro_batches(run.order.ids(step)))) == 8 // size // processes
+        asked.append(own)
+    in_order = [ids for turn in zip(*asked, strict=True) for ids in turn]
+    order = BatchOrder(40, 8, seed=5)
+    np.testing.assert_array_equal(np.concatenate(in_order), np.concatenate([order.ids(step) for step in range(7)]))
 
 
 def test_divergence_stops_the_run_and_names_the_way_back(tmp_path):

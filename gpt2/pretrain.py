@@ -13,6 +13,7 @@ from gpt2.generate import complete, load
 from gpt2.model import GPT
 from gpt2.runtime import World, peak_flops
 from gpt2.shards import TokenStream
+from gpt2.spikes import count_spikes
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import History, Trainer, mean_loss
 
@@ -118,6 +119,7 @@ def metrics(model: GPT, history: History, val_stream: TokenStream, params: Train
         "train_loss": sum(row["loss"] for row in last) / len(last) if last else None,  # of the last twentieth
         "val_loss": history.val[-1]["loss"],
         "unigram_entropy": unigram_entropy(val_stream, model.config.vocab_size),
+        "loss_spikes": count_spikes(history.train),
         "steps": history.step,
         "tokens": history.train[-1]["targets"] if last else 0,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -1,6 +1,7 @@
 """The training loop that pretraining and both fine-tunings share."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from gpt2.model import seeded_dropout
 from gpt2.optim import learning_rate, make_optimizer
 from gpt2.progress import bar
 from gpt2.runtime import World, autocast_dtype, can_compile, move
+from gpt2.spikes import is_spike
 
 WARMUP_SHARE = 0.1  # of the steps: left out of the measured speed, which compilation and caches would blur
 
@@ -153,6 +155,8 @@ class Trainer:
 
     def _step(self, step: int) -> dict:
         """One optimizer step: forward and backward over this process's micro-batches, clip, update."""
+        if self.world.main and is_spike(history.train):
+            progress.write(f"loss spike at step {row['step']}: {row['loss']:.3f}", file=sys.stderr)
         lr = learning_rate(step, self.params)
         for group in self.optimizer.param_groups:
             group["lr"] = lr

@@ -64,6 +64,7 @@ def inputs(text: str = HOSTILE) -> dict:
                     "train_loss": 2.1,
                     "val_loss": 2.2,
                     "unigram_entropy": 4.5,
+                    "loss_spikes": 3,
                     "steps": 8,
                 },
                 **{"tokens": 100, "parameters": 1234567, "vocab_size": 300, "block_size": 8},
@@ -216,6 +217,10 @@ def test_control_characters_are_made_visible():
     assert "bell␇ escape␛[31m nul␀ override� lone�" in Page(html).text("div", **{"class": "text"})
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", html)
     html.encode("utf-8")
+
+
+def test_loss_spikes_are_told(page):
+    assert any(text.startswith("3: steps whose loss was more than five standard") for text in page.text("dd"))
 
 
 def test_links_lead_to_sections_that_exist(page):

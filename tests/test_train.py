@@ -114,6 +114,28 @@ def test_divergence_stops_the_run_and_names_the_way_back(tmp_path):
         run.fit()
 
 
+def test_a_checkpoint_of_another_model_is_told(tmp_path):
+    begun = trainer(tmp_path)
+    begun.checkpoints.save(5, {"model": {"wte.weight": torch.zeros(2)}})
+    with pytest.raises(InputError, match=r"step_00000005\.pt: not a checkpoint of this run; delete it"):
+        begun.fit()
+
+
+def test_a_loss_spike_is_told_when_it_happens(tmp_path, capsys):
+    run = trainer(tmp_path, steps=60)
+    batch = run.data.batch
+
+    def shaken(ids):
+        if run.history.step == 59:
+            run.model.wte.weight.data *= 30
+        return batch(ids)
+
+    run.data.batch = shaken
+    run.fit()
+    spikes = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "spike" in line]
+    assert len(spikes) == 1 and spikes[0].startswith("loss spike at step 59: ")
+
+
 def test_weights_that_are_not_numbers_are_told_before_training(tmp_path):
     begun = trainer(tmp_path)
     with torch.no_grad():

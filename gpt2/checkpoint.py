@@ -1,5 +1,6 @@
 """The state of unfinished training, on disk: written whole, the last two kept, damaged ones passed over."""
 
+import errno
 import pickle
 import warnings
 import zipfile
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from gpt2.errors import InputError
 from gpt2.files import replacing
 
 KEEP = 2
@@ -22,19 +24,36 @@ class Checkpoints:
         """The checkpoints there are, newest first."""
         return sorted(self.directory.glob("step_*.pt"), reverse=True)
 
+    def newest(self) -> str:
+        """The name of the newest checkpoint, for a message."""
+        return str(next(iter(self.paths()), "none yet"))
+
     def save(self, step: int, state: dict) -> None:
-        """Writes the state after `step` steps and deletes all but the newest two."""
-        with replacing(self.directory / f"step_{step:08d}.pt") as temporary:
-            torch.save(state, temporary)
+        """Writes the state after `step` steps and deletes all but the newest two.
+
+        Raises InputError where the disk is full, which leaves those before as they are.
+        """
+        try:
+            with replacing(self.directory / f"step_{step:08d}.pt") as temporary:
+                torch.save(state, temporary)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise InputError(
+                f"{error.filename}: {error.strerror}; run again when there is room, and training goes on where it was "
+                f"last kept (last good checkpoint: {self.newest()})"
+            ) from None
         for path in self.paths()[KEEP:]:
             path.unlink()
 
     def load(self) -> dict | None:
-        """The newest state that is whole, on the CPU; None where there is none."""
+        """The newest state that is whole, on the CPU; None where there is none. Deletes what a killed write left."""
+        for leftover in self.directory.glob(".step_*.pt.tmp"):
+            leftover.unlink()
         for path in self.paths():
             try:
                 return _read(path)
-            except (OSError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+            except (OSError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError) as error:
                 warnings.warn(f"{path} is damaged and passed over: {error}", stacklevel=2)
         return None
 

@@ -1,9 +1,15 @@
 """Checkpoints: the last two kept, damage passed over, a failed write harmless."""
 
+import errno
+import io
+import os
+import zipfile
+
 import pytest
 import torch
 
 from gpt2.checkpoint import Checkpoints
+from gpt2.errors import InputError
 
 
 def test_the_newest_two_are_kept_and_the_newest_is_loaded(tmp_path):
@@ -15,7 +21,7 @@ def test_the_newest_two_are_kept_and_the_newest_is_loaded(tmp_path):
     assert checkpoints.load()["step"] == 100
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "garbage"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "garbage", "other"])
 def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path, damage):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"step": 1})
@@ -24,7 +30,14 @@ def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path, damage):
     content = bytearray(newest.read_bytes())
     content[content.index(bytes(4000))] = 1  # one bit in the middle of the tensor
     cut = content[: len(content) // 2]
-    newest.write_bytes({"flipped": content, "truncated": cut, "empty": b"", "garbage": b"\x80garbage" * 50}[damage])
+    other = io.BytesIO()
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("a", "not a checkpoint")
+    newest.write_bytes(
+        {"other": other.getvalue(), "flipped": content, "truncated": cut, "empty": b"", "garbage": b"\x80garbage" * 50}[
+            damage
+        ]
+    )
     with pytest.warns(UserWarning, match="step_00000002.pt is damaged"):
         assert checkpoints.load()["step"] == 1
 
@@ -38,3 +51,27 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     torch.save({"step": Hostile()}, tmp_path / "step_00000001.pt")
     with pytest.warns(UserWarning, match="damaged"):
         assert checkpoints.load() is None
+
+
+def test_a_full_disk_leaves_the_last_one_and_names_it(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"step": 1})
+    with monkeypatch.context() as context:
+        context.setattr(os, "fsync", full)
+        with pytest.raises(
+            InputError, match=r"step_00000002\.pt: No space left .*good checkpoint: .*step_00000001\.pt"
+        ):
+            checkpoints.save(2, {"step": 2})
+    assert checkpoints.load()["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001.pt"]
+
+
+def test_what_a_killed_write_left_is_removed(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"step": 1})
+    (tmp_path / ".step_00000002.pt.tmp").write_bytes(b"half")
+    assert checkpoints.load()["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001.pt"]

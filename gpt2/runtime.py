@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from torch.utils._pytree import tree_map
 from gpt2.errors import InputError
 from gpt2.processes import die_with_parent
 
@@ -47,6 +48,25 @@ class World:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
+
+    def gather(self, value: float) -> list[float]:
+        """Every process's number, by rank."""
+        return self.sum([value if rank == self.rank else 0.0 for rank in range(self.size)])
+
+    def from_main(self, state):
+        """What the main process passes, in every process: nested containers, whose tensors travel one by one."""
+        if self.size == 1:
+            return state
+        shapes = [tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) else leaf, state)]
+        dist.broadcast_object_list(shapes, device=self.device)
+        return tree_map(self._tensor_from_main, state if self.main else shapes[0])
+
+    def _tensor_from_main(self, leaf):
+        if isinstance(leaf, Tensor):
+            empty = torch.empty(leaf.shape, dtype=leaf.dtype, device=self.device)
+            leaf = empty if leaf.is_meta else leaf.to(self.device).contiguous()
+            dist.broadcast(leaf, src=0)
+        return leaf
 
 @contextmanager
 def world() -> Iterator[World]:

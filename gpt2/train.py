@@ -90,11 +90,16 @@ class Trainer:
         return self.history
 
     def _resume(self) -> None:
-        state = self.checkpoints.load()
-        if state is not None:
+        """Every process goes on from what the main one read: another may see an older file, or none."""
+        state = self.world.from_main(self.checkpoints.load() if self.world.main else None)
+        if state is None:
+            return
+        try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.history = History(**state["history"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{self.checkpoints.newest()}: not a checkpoint of this run; delete it: {error}") from None
 
     def _checkpoint_if_due(self) -> None:
         done = self.history.step
@@ -150,13 +155,13 @@ class Trainer:
             history.timed_targets += targets
         history.train.append(row)
         history.step += 1
+        if self.world.main and is_spike(history.train):
+            progress.write(f"loss spike at step {row['step']}: {row['loss']:.3f}", file=sys.stderr)
         progress.set_postfix(loss=f"{row['loss']:.3f}", speed=f"{targets / seconds:,.0f}/s", refresh=False)
         progress.update()
 
     def _step(self, step: int) -> dict:
         """One optimizer step: forward and backward over this process's micro-batches, clip, update."""
-        if self.world.main and is_spike(history.train):
-            progress.write(f"loss spike at step {row['step']}: {row['loss']:.3f}", file=sys.stderr)
         lr = learning_rate(step, self.params)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -164,9 +169,10 @@ class Trainer:
         targets = self.data.targets(ids)
         loss = self._accumulate(step, ids, targets)
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.params.grad_clip, foreach=True).item()
-        (loss,) = self.world.sum([loss.item()])
+        shares = self.world.gather(loss.item())
+        loss = sum(shares)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise InputError(self._diverged(step, lr, loss, grad_norm))
+            raise InputError(self._diverged(step, lr, shares, grad_norm))
         self.optimizer.step()
         self.optimizer.zero_grad()
         return {"step": step, "targets": self._seen() + targets, "lr": lr, "loss": loss, "grad_norm": grad_norm}
@@ -196,11 +202,12 @@ class Trainer:
             inputs, targets = self.data.batch(ids[number * size : (number + 1) * size])
             yield number, move(inputs, world.device), move(targets, world.device), number == numbers[-1]
 
-    def _diverged(self, step: int, lr: float, loss: float, grad_norm: float) -> str:
-        newest = next(iter(self.checkpoints.paths()), "none yet")
+    def _diverged(self, step: int, lr: float, shares: list[float], grad_norm: float) -> str:
+        ranks = [str(rank) for rank, share in enumerate(shares) if not math.isfinite(share)]
+        where = f" (not finite on rank {', '.join(ranks)} of {len(shares)})" if ranks and len(shares) > 1 else ""
         return (
-            f"training diverged at step {step}: loss {loss}, gradient norm {grad_norm}, learning rate {lr:g}; lower lr "
-            f"or lengthen warmup_steps (last good checkpoint: {newest})"
+            f"training diverged at step {step}: loss {sum(shares)}{where}, gradient norm {grad_norm}, learning rate "
+            f"{lr:g}; lower lr or lengthen warmup_steps (last good checkpoint: {self.checkpoints.newest()})"
         )
 
 

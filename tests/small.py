@@ -1,5 +1,6 @@
 """Settings and models small enough for tests."""
 
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -65,3 +66,10 @@ def write_shards(
 def byte_tokenizer() -> Tokenizer:
     """256 bytes and <|endoftext|>: a vocabulary that needs no training."""
     return Tokenizer([])
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

@@ -31,12 +31,12 @@ class Counting:
         return len(ids) * 16
 
 
-def trainer(scratch, evaluate=None, **changes) -> Trainer:
+def trainer(scratch, evaluate=None, world=ALONE, **changes) -> Trainer:
     torch.manual_seed(0)
     model, data = GPT(CONFIG), Counting()
     params = OptimParams(**{**OPTIM, **changes})
-    evaluate = evaluate or (lambda model: {"loss": mean_loss(model, data, 8, ALONE)})
-    return Trainer(model, data, params, world=ALONE, seed=5, scratch=scratch, evaluate=evaluate)
+    evaluate = evaluate or (lambda model: {"loss": mean_loss(model, data, 8, world)})
+    return Trainer(model, data, params, world=world, seed=5, scratch=scratch, evaluate=evaluate)
 
 
 def test_it_learns(tmp_path):

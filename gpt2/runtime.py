@@ -6,16 +6,17 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
 from torch.utils._pytree import tree_map
-from gpt2.errors import InputError
-from gpt2.processes import die_with_parent
 
+from gpt2.errors import InputError
+
+TIMEOUT = timedelta(minutes=10)  # that processes wait for one another: longer than any of them writes or compiles alone
 PEAK_FLOPS = {  # dense bfloat16 operations a second, from the makers' data sheets
     "NVIDIA H100 80GB HBM3": 989e12,
     "NVIDIA H100 PCIe": 756e12,
@@ -48,7 +49,6 @@ class World:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
-
     def gather(self, value: float) -> list[float]:
         """Every process's number, by rank."""
         return self.sum([value if rank == self.rank else 0.0 for rank in range(self.size)])
@@ -68,15 +68,14 @@ class World:
             dist.broadcast(leaf, src=0)
         return leaf
 
+
 @contextmanager
 def world() -> Iterator[World]:
     """Joins the processes that a launcher started, as torchrun's RANK and WORLD_SIZE say, or stands alone.
 
-    A launched process asks the kernel to end it when its parent dies: a killed launcher leaves no worker behind. On
-    the CPU it uses one thread: sums are then taken in the same order however many processes and cores share the work,
-    and so the losses come out the same; more cores are put to use by more processes.
+    On the CPU a launched process uses one thread: sums are then taken in the same order however many processes and
+    cores share the work, and so the losses come out the same; more cores are put to use by more processes.
     """
-    launched = "RANK" in os.environ
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if 0 < torch.cuda.device_count() <= local_rank:
@@ -85,17 +84,14 @@ def world() -> Iterator[World]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32
-    elif launched:
+    elif "RANK" in os.environ:
         torch.set_num_threads(1)
-    if launched:
-        die_with_parent()
     if size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield World(rank, size, device)
-    finally:
-        if size > 1:
-            dist.destroy_process_group()
+        backend, bound = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+        dist.init_process_group(backend, device_id=bound, timeout=TIMEOUT)
+    yield World(rank, size, device)
+    if size > 1:  # not after an error: it would wait for processes that are waiting for this one
+        dist.destroy_process_group()
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -1,4 +1,6 @@
-"""Stage pretrain: trains a GPT-2 on the token shards; every process that the launcher starts runs this module."""
+"""Stage pretrain: trains a GPT-2 on the token shards, in the processes that `train.launcher` starts."""
+
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from gpt2 import weights
 from gpt2.files import write_csv, write_json, write_jsonl
@@ -12,8 +14,8 @@ from stages.stage import Stage, run
 TRAIN_COLUMNS = ("step", "tokens", "lr", "loss", "grad_norm")  # a run of no steps writes only these
 
 
-def check(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer]:
-    """Opens the inputs, which verifies them: a mistake is told once, not by every process of a launcher."""
+def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer]:
+    """Opens the inputs, which verifies them: the model, training and validation data, tokenizer."""
     tokens, base = stage.dep("data/tokens"), stage.dep("data/models/gpt2")
     tokenizer = Tokenizer.load(stage.dep("data/tokenizer"))
     if stage.param("train.init") == "gpt2":
@@ -26,8 +28,9 @@ def check(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer]:
     return model, train_data, val_data, tokenizer
 
 
+@record  # a crash's traceback is in torchrun's report
 def main(stage: Stage) -> None:
-    model, train_data, val_data, tokenizer = check(stage)
+    model, train_data, val_data, tokenizer = inputs(stage)
     with world() as here:
         done = pretrain(
             model,
@@ -56,4 +59,4 @@ def _in_tokens(row: dict) -> dict:
 
 
 if __name__ == "__main__":
-    run("pretrain", main, check)
+    run("pretrain", main, launcher="train.launcher", check=inputs)

@@ -14,12 +14,15 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
+from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
 from gpt2.errors import InputError
 from gpt2.files import sha256
+from gpt2.processes import die_with_parent, end_job, run_job
 from gpt2.section import Section
+from stages import PARENT
 from stages.params import read_params, read_yaml
 
 # Params that say how work is done and not what comes out: what was begun goes on when they change.
@@ -158,30 +161,59 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def run(name: str, main: Callable[[Stage], None], check: Callable[[Stage], None] | None = None) -> None:
+def run(
+    name: str,
+    main: Callable[[Stage], None],
+    *,
+    launcher: str | None = None,
+    check: Callable[[Stage], object] | None = None,
+) -> None:
     """Runs a stage as a command. A user's mistake ends in one line on standard error and exit status 1.
 
-    With `check`, the command takes --check: look at the inputs and stop, which a launcher's workers would do noisily.
+    `launcher` is a param that holds a command such as torchrun. Then the stage looks at its inputs with `check` and
+    runs that command, which runs the stage again with --worker in as many processes as it will: those run `main`.
     """
     parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=sys.modules["__main__"].__doc__)
-    if check:
-        parser.add_argument("--check", action="store_true", help="only look whether the inputs are in order")
-    arguments = parser.parse_args()
+    if launcher:
+        parser.add_argument("--worker", action="store_true", help=f"be one of the processes that {launcher} starts")
+    worker = getattr(parser.parse_args(), "worker", False)
+    if worker or "DVC_ROOT" in os.environ:
+        die_with_parent(PARENT)
     try:
         stage = Stage(name)
-        if check and arguments.check:
+        if launcher and not worker:
             check(stage)
-            return
-        with stage:
-            main(stage)
+            _launch(stage, launcher)
+        else:
+            with stage:
+                main(stage)
     except InputError as error:
-        sys.exit(f"{name}: {error}")
+        _end(f"{name}: {error}")
     except OSError as error:
         full = os.strerror(errno.ENOSPC) in str(error)  # shutil.Error has no errno
         if not full and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         told = os.strerror(errno.ENOSPC) if full else error.strerror
         where = error.filename or ".scratch or data"
-        sys.exit(f"{name}: {InputError(f'{where}: {told}')}")
+        _end(f"{name}: {InputError(f'{where}: {told}')}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _launch(stage: Stage, launcher: str) -> None:
+    """Runs the stage's workers. Ends with the line that one of them told, or with the launcher's status."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise InputError(f"torchrun was given -m stages.{stage.name} and not -m stages.{stage.name} --worker")
+    command = stage.param(launcher)
+    status, told = run_job(f"{command} -m stages.{stage.name} --worker")
+    if told:
+        sys.exit(told)
+    if status:
+        print(f"{stage.name}: {launcher} = {command!r} ended with status {status}", file=sys.stderr)
+        sys.exit(status if status > 0 else 128 - status)
+
+
+def _end(line: str) -> NoReturn:
+    """Ends this process with a line, which a worker leaves to the process that ran its launcher to print."""
+    end_job(line)
+    sys.exit(line)

@@ -11,7 +11,7 @@ from gpt2.config import GPTConfig, ModelParams, TrainParams
 from gpt2.errors import InputError
 from gpt2.generate import complete, load
 from gpt2.model import GPT
-from gpt2.runtime import World, peak_flops
+from gpt2.runtime import World, peak_flops, peak_memory
 from gpt2.shards import TokenStream
 from gpt2.spikes import count_spikes
 from gpt2.tokenizer import Tokenizer
@@ -154,6 +154,7 @@ def throughput(model: GPT, history: History, trainer: Trainer, world: World) -> 
     return {
         "tokens_per_second": speed and round(speed, 1),
         "model_flops_utilization": speed and peak and round(speed * operations / (peak * world.size), 4),
+        "peak_memory_mb": round(peak_memory(world.device) / 1e6),  # of the main process
         "seconds": round(history.seconds, 1),
         "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu",
         "processes": world.size,

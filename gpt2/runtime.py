@@ -1,10 +1,13 @@
 """Where the work runs: processes, device, precision, compiler."""
 
+import ctypes
 import os
+import resource
 import shutil
+import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +15,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from gpt2.errors import InputError
 
 TIMEOUT = timedelta(minutes=10)  # that processes wait for one another: longer than any of them writes or compiles alone
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # options of glibc's mallopt
 PEAK_FLOPS = {  # dense bfloat16 operations a second, from the makers' data sheets
     "NVIDIA H100 80GB HBM3": 989e12,
     "NVIDIA H100 PCIe": 756e12,
@@ -49,9 +54,13 @@ class World:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
-    def gather(self, value: float) -> list[float]:
-        """Every process's number, by rank."""
-        return self.sum([value if rank == self.rank else 0.0 for rank in range(self.size)])
+    def gather(self, value: Tensor) -> Tensor:
+        """Every process's number (), by rank: (size,) in float64, on the device, which nothing here waits for."""
+        shares = torch.zeros(self.size, dtype=torch.float64, device=self.device)
+        shares[self.rank] = value
+        if self.size > 1:
+            dist.all_reduce(shares)
+        return shares
 
     def from_main(self, state):
         """What the main process passes, in every process: nested containers, whose tensors travel one by one."""
@@ -84,14 +93,39 @@ def world() -> Iterator[World]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32
-    elif "RANK" in os.environ:
-        torch.set_num_threads(1)
+    else:
+        _keep_freed_memory()
+        if "RANK" in os.environ:
+            torch.set_num_threads(1)
     if size > 1:
         backend, bound = ("nccl", device) if device.type == "cuda" else ("gloo", None)
         dist.init_process_group(backend, device_id=bound, timeout=TIMEOUT)
     yield World(rank, size, device)
     if size > 1:  # not after an error: it would wait for processes that are waiting for this one
         dist.destroy_process_group()
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc serve large blocks from its heap, and keep them there when they are freed.
+
+    By default it maps each anew, and a training step spends a tenth of its time on the kernel's zeroing of pages.
+    """
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 16 << 20)):
+            libc.mallopt(option, value)
+
+
+def attention_kernels(device: torch.device) -> AbstractContextManager:
+    """The context in which SDPA takes the fastest kernel of the device: cuDNN's on Hopper and after, where it can."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0):
+        order = [
+            SDPBackend.CUDNN_ATTENTION,
+            SDPBackend.FLASH_ATTENTION,
+            SDPBackend.EFFICIENT_ATTENTION,
+            SDPBackend.MATH,
+        ]
+        return sdpa_kernel(order, set_priority=True)
+    return nullcontext()
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -124,6 +158,14 @@ def can_compile(setting: str, device: torch.device) -> bool:
 def peak_flops(device: torch.device) -> float | None:
     """The device's dense bfloat16 peak in operations a second, or None where it is not known."""
     return PEAK_FLOPS.get(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that this process has had at a time: of the GPU's memory for tensors, else of resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def move(tensor: Tensor, device: torch.device) -> Tensor:

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from gpt2.checkpoint import Checkpoints
 from gpt2.config import OptimParams
 from gpt2.errors import InputError
 from gpt2.loader import BatchOrder, Dataset
-from gpt2.model import seeded_dropout
+from gpt2.model import Dropout
 from gpt2.optim import learning_rate, make_optimizer
 from gpt2.progress import bar
-from gpt2.runtime import World, autocast_dtype, can_compile, move
+from gpt2.runtime import World, attention_kernels, autocast_dtype, can_compile, move
 from gpt2.spikes import is_spike
 
 WARMUP_SHARE = 0.1  # of the steps: left out of the measured speed, which compilation and caches would blur
@@ -81,7 +81,7 @@ class Trainer:
         """
         self._resume()
         self._wrap()
-        with self._progress() as progress:
+        with self._progress() as progress, attention_kernels(self.world.device):
             while self.history.step < self.params.steps:
                 self._evaluate_if_due()
                 self._timed_step(progress)
@@ -113,7 +113,7 @@ class Trainer:
             torch._dynamo.config.optimize_ddp = False
             self.forward = torch.compile(self.forward)
         if self.world.size > 1:
-            self.forward = DistributedDataParallel(self.forward)
+            self.forward = DistributedDataParallel(self.forward, gradient_as_bucket_view=True)
 
     def _progress(self) -> tqdm:
         total, done = self.params.steps, self.history.step
@@ -167,9 +167,10 @@ class Trainer:
             group["lr"] = lr
         ids = self.order.ids(step)
         targets = self.data.targets(ids)
-        loss = self._accumulate(step, ids, targets)
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.params.grad_clip, foreach=True).item()
-        shares = self.world.gather(loss.item())
+        share = self._accumulate(step, ids, targets)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.params.grad_clip, foreach=True)
+        # Until here nothing waits for the device: the host reads a micro-batch while the one before is computed.
+        *shares, grad_norm = torch.cat([self.world.gather(share), norm.double().view(1)]).tolist()
         loss = sum(shares)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise InputError(self._diverged(step, lr, shares, grad_norm))
@@ -221,3 +222,23 @@ def mean_loss(model: nn.Module, data: Dataset, batch_size: int, world: World) ->
         targets += data.targets(ids)
     total, targets = world.sum([total, float(targets)])
     return total / targets
+
+
+@contextmanager
+def seeded_dropout(model: nn.Module, seed: int, step: int, samples: range) -> Iterator[None]:
+    """Within it, a dropout mask of `model` depends on seed, step, the sample's number, layer and place alone.
+
+    `samples`: the numbers, within the global batch of `step`, of the samples that `forward` is about to see.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Dropout) and module.p > 0.0]
+    if layers:
+        generator = np.random.default_rng([seed, step, 1])  # 1: not the numbers that order the samples
+        words = generator.integers(2**32, size=(samples.stop, len(layers), 2))[samples.start :]
+        seeds = torch.from_numpy(words).to(next(model.parameters()).device, non_blocking=True)
+        for layer, own in zip(layers, seeds.unbind(1), strict=True):
+            layer.seeds = own
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.seeds = None

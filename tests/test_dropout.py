@@ -13,8 +13,9 @@ from gpt2.classification import GPTClassifier, LabelledTexts
 from gpt2.config import LoRAParams
 from gpt2.instruction import ResponseModel, Responses
 from gpt2.lora import add_lora
-from gpt2.model import GPT, Dropout, scattered, seeded_dropout
+from gpt2.model import GPT, Dropout, scattered
 from gpt2.runtime import can_compile
+from gpt2.train import seeded_dropout
 from tests.small import CONFIG, byte_tokenizer, small_model
 
 TOKENIZER = byte_tokenizer()

@@ -1,14 +1,18 @@
 """The model against transformers in float64, and against itself: caches, masks, causality."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2 import weights
 from gpt2.config import GPTConfig, openai_config
-from gpt2.model import GPT, IGNORE, KVCache
+from gpt2.model import GPT, IGNORE, BlockAttention, KVCache
+from gpt2.runtime import can_compile
+from tests.small import small_model
 
 CONFIG = GPTConfig(block_size=32, n_layer=2, n_embd=48, n_head=3, dropout=0.0, vocab_size=101)
 EXACT = {"rtol": 1e-9, "atol": 1e-10}  # float64
@@ -44,6 +48,46 @@ def test_logits_and_loss_equal_transformers(ours, theirs):
     torch.testing.assert_close(ours(idx), expected.logits, **EXACT)
     summed = ours(idx[:, :-1], idx[:, 1:])
     torch.testing.assert_close((summed / (3 * 19)).double(), expected.loss.double(), rtol=1e-6, atol=0)
+
+
+def test_logits_of_a_padded_vocabulary_are_the_same(ours):
+    hidden = ours.hidden(random_ids(2, 5))
+    torch.testing.assert_close(ours.logits(hidden, aligned=True), ours.logits(hidden), **EXACT)
+
+
+def attention_and_gradients(function, *inputs: torch.Tensor) -> list[torch.Tensor]:
+    """The output, and the gradients with respect to the inputs for one upstream gradient, in float64."""
+    inputs = [tensor.detach().requires_grad_() for tensor in inputs]
+    y = function(*inputs)
+    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).bfloat16()  # exact in every type
+    y.backward(upstream.to(y.dtype))
+    return [y.detach().double(), *(tensor.grad.double() for tensor in inputs)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("T", [1, 2, 7, 64, 129])
+def test_block_attention_is_as_near_to_float64_as_sdpa(T, dtype):
+    torch.manual_seed(T)
+    qkv = [(2 * torch.randn(2, 3, T, 16)).bfloat16().to(dtype) for _ in range(3)]
+    sdpa = partial(scaled_dot_product_attention, is_causal=True)
+    exact = attention_and_gradients(sdpa, *(tensor.double() for tensor in qkv))
+    peer = attention_and_gradients(sdpa, *qkv)
+    for ours, theirs, expected in zip(attention_and_gradients(BlockAttention.apply, *qkv), peer, exact, strict=True):
+        assert (ours - expected).norm() <= 2 * (theirs - expected).norm() + torch.finfo(dtype).eps * qkv[0].norm()
+
+
+@pytest.mark.skipif(not can_compile("auto", torch.device("cpu")), reason="there is no C++ compiler")
+def test_compiled_loss_and_gradients_are_those_of_eager():
+    model = small_model(dropout=0.0).train()
+    idx = random_ids(2, 17, vocab_size=300)
+    found = []
+    for forward in (model, torch.compile(model)):
+        model.zero_grad()
+        loss = forward(idx[:, :-1], idx[:, 1:])
+        loss.backward()
+        found.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_equal_transformers(ours, theirs):

@@ -72,7 +72,7 @@ def inputs(text: str = HOSTILE) -> dict:
             },
             "throughput": {
                 **{"tokens_per_second": 54321.0, "model_flops_utilization": None, "seconds": 1.0, "device": "cpu"},
-                **{"processes": 1, "precision": "float32", "compiled": False},
+                **{"peak_memory_mb": 512, "processes": 1, "precision": "float32", "compiled": False},
             },
             "train": curve,
             "val": csv(step=val, tokens=val, loss=[5.7, 3.0, 2.2]),

@@ -23,7 +23,7 @@ from tests.test_train import trainer
 with world() as here:
     run = trainer(Path(sys.argv[1], str(here.rank)), world=here)  # as on two machines: each sees its own folder
     run._resume()
-    said = {"step": run.history.step, "gathered": here.gather(here.rank + 0.5)}
+    said = {"step": run.history.step, "gathered": here.gather(torch.tensor(here.rank + 0.5)).tolist()}
     said["weights"] = run.model.wte.weight.tolist()
     said["moments"] = [state["exp_avg_sq"].sum().item() for state in run.optimizer.state.values()]
     batch = run.data.batch

@@ -10,6 +10,7 @@ from gpt2.config import OptimParams
 from gpt2.errors import InputError
 from gpt2.loader import BatchOrder
 from gpt2.model import GPT
+from gpt2.runtime import peak_memory
 from gpt2.train import Trainer, mean_loss
 from tests.small import ALONE, CONFIG, OPTIM
 
@@ -148,3 +149,27 @@ def test_processes_must_share_the_micro_batches_evenly(tmp_path):
     world, params = dataclasses.replace(ALONE, size=3), OptimParams(**OPTIM)
     with pytest.raises(InputError, match="2 micro-batches cannot be shared evenly by 3 processes"):
         Trainer(GPT(CONFIG), Counting(), params, world=world, seed=0, scratch=tmp_path, evaluate=lambda model: {})
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize(
+    ("precision", "compile"), [("float32", "never"), ("bfloat16", "never"), ("bfloat16", "always")]
+)
+def test_on_a_gpu_the_curve_is_that_of_the_cpu_and_no_micro_step_waits(tmp_path, precision, compile):
+    on_cpu = trainer(tmp_path / "cpu").fit()
+    gpu = dataclasses.replace(ALONE, device=torch.device("cuda"))
+    run = trainer(tmp_path / "gpu", world=gpu, precision=precision, compile=compile)
+    accumulate = run._accumulate
+
+    def watched(step, *arguments):
+        torch.cuda.set_sync_debug_mode("error" if step > 0 else "default")  # compilation, at step 0, may wait
+        share = accumulate(step, *arguments)
+        torch.cuda.set_sync_debug_mode("default")
+        return share
+
+    run._accumulate = watched
+    on_gpu = run.fit()
+    expected, found = ([row["loss"] for row in history.train] for history in (on_cpu, on_gpu))
+    np.testing.assert_allclose(found, expected, atol=1e-3 if precision == "float32" else 0.05)
+    assert peak_memory(gpu.device) > 4 * sum(parameter.numel() for parameter in run.model.parameters())

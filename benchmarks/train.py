@@ -1,0 +1,237 @@
+"""Speed and memory of a training step beside transformers.
+
+    python -m benchmarks.train                      # GPT-2 124M, 4 sequences of 512 tokens
+    python -m benchmarks.train --model params       # the model and batch of params.yaml
+    python -m benchmarks.train --dropout 0.1        # transformers' own default, for all of them
+
+Each competitor trains alone in a process of its own, one after the other, on the same tokens from the same weights; all
+must find the same first loss. A step is forward, backward, clipping of the gradient's norm and fused AdamW:
+
+- ours: what the stage pretrain runs (gpt2.train.Trainer; bfloat16 and torch.compile where they can be had);
+- transformers, float32: GPT2LMHeadModel as it comes;
+- transformers, bfloat16: the same under autocast;
+- transformers, compiled: the same under autocast and torch.compile.
+
+The ceiling is the fastest product of two square bfloat16 matrices, measured after each of them; the share of it counts
+the operations that the model needs (6 a parameter and token, and attention), not those that a competitor spends. Speed
+is that of the median step after the first two, memory the peak of the process.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from gpt2 import weights
+from gpt2.config import GPTConfig, OptimParams, openai_config
+from gpt2.model import GPT
+from gpt2.pretrain import flops_per_token
+from gpt2.runtime import can_compile, peak_memory, world
+from gpt2.train import Trainer
+from stages.params import read_params
+
+LR, CLIP, WARMUP = 1e-4, 1.0, 2
+
+
+class RandomTokens:
+    """The same random sequences again and again; remembers when each step began."""
+
+    def __init__(self, config: GPTConfig, batch_size: int):
+        ids = np.random.default_rng(0).integers(config.vocab_size, size=(batch_size, config.block_size + 1))
+        self.tokens, self.began = torch.from_numpy(ids), []
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Inputs and targets (B, T), always in the same order."""
+        self.began.append(time.perf_counter())
+        return self.tokens[:, :-1], self.tokens[:, 1:]
+
+    def targets(self, ids: np.ndarray) -> int:
+        """Every position is scored."""
+        return len(ids) * (self.tokens.size(1) - 1)
+
+
+def initial(config: GPTConfig) -> GPT:
+    """The weights that all begin with."""
+    torch.manual_seed(0)
+    return GPT(config)
+
+
+# --- the competitors: configuration, data, steps -> losses ----------------------------------------------------------
+
+
+def ours(config: GPTConfig, data: RandomTokens, steps: int) -> list[float]:
+    """The training loop of the stage pretrain."""
+    B = len(data)
+    params = OptimParams(
+        steps=steps,
+        batch_size=B,
+        micro_batch_size=B,
+        optimizer="adamw",
+        schedule="wsd",
+        lr=LR,
+        min_lr=LR,
+        warmup_steps=0,
+        decay_steps=0,
+        weight_decay=0.01,
+        beta1=0.9,
+        beta2=0.999,
+        grad_clip=CLIP,
+        precision="auto",
+        compile="auto",
+        eval_every=steps,
+        checkpoint_every=steps,
+    )
+    with world() as here, tempfile.TemporaryDirectory() as scratch:
+        run = Trainer(
+            initial(config),
+            data,
+            params,
+            world=here,
+            seed=0,
+            scratch=Path(scratch),
+            evaluate=lambda model: {"loss": 0.0},
+        )
+        return [row["loss"] for row in run.fit().train]
+
+
+def transformers(config: GPTConfig, data: RandomTokens, steps: int, bfloat16: bool, compiled: bool) -> list[float]:
+    """A loop as its documentation writes them."""
+    shape = {"vocab_size": config.vocab_size, "n_positions": config.block_size}
+    shape |= config.model_dump(include={"n_layer", "n_head", "n_embd"})
+    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout)
+    model = GPT2LMHeadModel(GPT2Config(**shape, **dropout, bos_token_id=0, eos_token_id=0))
+    model.load_state_dict(weights.to_hf(initial(config).state_dict()), strict=False)
+    model.train().to(device := torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    forward = torch.compile(model) if compiled else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, fused=True)
+    losses = []
+    for _ in range(steps):
+        inputs, targets = (tensor.to(device) for tensor in data.batch(np.arange(len(data))))
+        with torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext():
+            loss = forward(input_ids=inputs, labels=inputs, shift_labels=targets.contiguous()).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+COMPETITORS = {
+    "ours": ours,
+    "transformers, float32": lambda *work: transformers(*work, bfloat16=False, compiled=False),
+    "transformers, bfloat16": lambda *work: transformers(*work, bfloat16=True, compiled=False),
+    "transformers, compiled": lambda *work: transformers(*work, bfloat16=True, compiled=True),
+}
+
+
+def work(name: str, model: str, batch_size: int | None, dropout: float, steps: int) -> dict:
+    """Trains for some steps in this process: seconds of the median step, first loss, peak of memory in MB."""
+    config, batch_size = shape(model, batch_size, dropout)
+    data = RandomTokens(config, batch_size)
+    losses = COMPETITORS[name](config, data, steps)
+    seconds = np.diff([*data.began, time.perf_counter()])[WARMUP:]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return {"seconds": median(seconds), "loss": losses[0], "memory": peak_memory(device) / 1e6}
+
+
+def shape(model: str, batch_size: int | None, dropout: float) -> tuple[GPTConfig, int]:
+    """The configuration and batch size that are compared."""
+    if model == "124m":
+        return openai_config("gpt2").model_copy(update={"block_size": 512, "dropout": dropout}), batch_size or 4
+    params = read_params()
+    changes = {"vocab_size": params.tokenizer.vocab_size, "dropout": dropout}
+    return GPTConfig(**params.model.model_dump() | changes), batch_size or params.train.batch_size
+
+
+# --- the comparison ------------------------------------------------------------------------------------------------
+
+
+def ceiling() -> float:
+    """Operations a second of the fastest of several products of square bfloat16 matrices."""
+    n, device = 2048, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    a = torch.randn(n, n, device=device).bfloat16()
+    best = 0.0
+    for _ in range(20):
+        began = time.perf_counter()
+        product = a @ a
+        product[0, 0].item()  # waits for it
+        best = max(best, 2 * n**3 / (time.perf_counter() - began))
+    return best
+
+
+def measure(names: list[str], arguments: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    """What `work` returned for each, from a process of its own."""
+    for name in names:
+        options = [arguments.model, str(arguments.batch_size or 0), str(arguments.dropout), str(arguments.steps)]
+        command = [sys.executable, "-m", "benchmarks.train", "--work", name, *options]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{name}: exit status {done.returncode}")
+        yield name, json.loads(done.stdout.splitlines()[-1])
+
+
+def processor() -> str:
+    """What the machine calls its GPU, or its CPU and how many of its processors may be used."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.cpu.get_capabilities()['cpu_name']} {platform.machine()}, {len(os.sched_getaffinity(0))} processors"
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Prints a line for each, and how many times as fast the first is as it."""
+    config, batch_size = shape(arguments.model, arguments.batch_size, arguments.dropout)
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in GPT(config).parameters())
+    tokens, operations = batch_size * config.block_size, flops_per_token(config, parameters)
+    names = list(COMPETITORS) if can_compile("auto", torch.device("cpu")) else list(COMPETITORS)[:-1]
+    print(f"{processor()}, torch {torch.__version__}")
+    print(f"{parameters / 1e6:.1f}M parameters, batch ({batch_size}, {config.block_size}), dropout {config.dropout}")
+    print(f"{'':24}{'tok/s':>10}{'ours is':>10}{'of ceiling':>12}{'ceiling':>14}{'peak MB':>10}{'first loss':>12}")
+    first = None
+    for name, result in measure(names, arguments):
+        first, speed, peak = first or result, tokens / result["seconds"], ceiling()
+        if not arguments.dropout and abs(result["loss"] - first["loss"]) > 0.01:
+            sys.exit(f"{name}: its first loss is {result['loss']:.3f}, ours {first['loss']:.3f}: not the same work")
+        ratio, share = result["seconds"] / first["seconds"], speed * operations / peak
+        print(
+            f"{name:24}{speed:10,.0f}{ratio:9.2f}x{share:12.0%}{peak / 1e9:8.0f} GFLOP/s"
+            f"{result['memory']:10,.0f}{result['loss']:12.3f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=["124m", "params"], default="124m")
+    parser.add_argument("--batch-size", type=int, help="sequences a step (default: 4, or params.yaml's)")
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--steps", type=int, default=8, help="of each, the first two not timed (default: 8)")
+    parser.add_argument("--work", nargs=5, metavar="WHAT", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        name, model, batch_size, dropout, steps = arguments.work
+        print(json.dumps(work(name, model, int(batch_size) or None, float(dropout), int(steps))))
+    else:
+        compare(arguments)
+
+
+if __name__ == "__main__":
+    main()

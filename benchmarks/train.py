@@ -4,8 +4,8 @@
     python -m benchmarks.train --model params       # the model and batch of params.yaml
     python -m benchmarks.train --dropout 0.1        # transformers' own default, for all of them
 
-Each competitor trains alone in a process of its own, one after the other, on the same tokens from the same weights; all
-must find the same first loss. A step is forward, backward, clipping of the gradient's norm and fused AdamW:
+Each competitor trains alone in a process of its own, one after the other, on the same tokens from the same weights;
+without dropout all must find the same first loss. A step is forward, backward, clipping and fused AdamW:
 
 - ours: what the stage pretrain runs (gpt2.train.Trainer; bfloat16 and torch.compile where they can be had);
 - transformers, float32: GPT2LMHeadModel as it comes;
@@ -112,10 +112,10 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int) -> list[float]:
 
 def transformers(config: GPTConfig, data: RandomTokens, steps: int, bfloat16: bool, compiled: bool) -> list[float]:
     """A loop as its documentation writes them."""
-    shape = {"vocab_size": config.vocab_size, "n_positions": config.block_size}
-    shape |= config.model_dump(include={"n_layer", "n_head", "n_embd"})
+    sizes = {"vocab_size": config.vocab_size, "n_positions": config.block_size}
+    sizes |= config.model_dump(include={"n_layer", "n_head", "n_embd"})
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout)
-    model = GPT2LMHeadModel(GPT2Config(**shape, **dropout, bos_token_id=0, eos_token_id=0))
+    model = GPT2LMHeadModel(GPT2Config(**sizes, **dropout, bos_token_id=0, eos_token_id=0))
     model.load_state_dict(weights.to_hf(initial(config).state_dict()), strict=False)
     model.train().to(device := torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     forward = torch.compile(model) if compiled else model
@@ -164,8 +164,8 @@ def shape(model: str, batch_size: int | None, dropout: float) -> tuple[GPTConfig
 
 
 def ceiling() -> float:
-    """Operations a second of the fastest of several products of square bfloat16 matrices."""
-    n, device = 2048, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Operations a second of the fastest of twenty products of two square bfloat16 matrices."""
+    n, device = (8192, "cuda") if torch.cuda.is_available() else (2048, "cpu")
     a = torch.randn(n, n, device=device).bfloat16()
     best = 0.0
     for _ in range(20):
@@ -200,7 +200,7 @@ def compare(arguments: argparse.Namespace) -> None:
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in GPT(config).parameters())
     tokens, operations = batch_size * config.block_size, flops_per_token(config, parameters)
-    names = list(COMPETITORS) if can_compile("auto", torch.device("cpu")) else list(COMPETITORS)[:-1]
+    names = list(COMPETITORS) if can_compile("auto") else list(COMPETITORS)[:-1]
     print(f"{processor()}, torch {torch.__version__}")
     print(f"{parameters / 1e6:.1f}M parameters, batch ({batch_size}, {config.block_size}), dropout {config.dropout}")
     print(f"{'':24}{'tok/s':>10}{'ours is':>10}{'of ceiling':>12}{'ceiling':>14}{'peak MB':>10}{'first loss':>12}")

@@ -53,7 +53,7 @@ class Checkpoints:
         for path in self.paths():
             try:
                 return _read(path)
-            except (OSError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError) as error:
+            except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
                 warnings.warn(f"{path} is damaged and passed over: {error}", stacklevel=2)
         return None
 

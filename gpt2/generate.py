@@ -26,8 +26,8 @@ from gpt2.tokenizer import Tokenizer
 # --- library -------------------------------------------------------------------------------------------------------
 
 
-def load(directory: Path) -> tuple[GPT, Tokenizer]:
-    """The model of a checkpoint directory, in eval mode, on the GPU where there is one, and its tokenizer.
+def load(directory: Path, device: str | None = None) -> tuple[GPT, Tokenizer]:
+    """The model of a checkpoint directory, in eval mode, and its tokenizer. Without `device` a GPU where there is one.
 
     Raises InputError where either is missing or malformed, or their vocabularies differ in size.
     """
@@ -37,7 +37,8 @@ def load(directory: Path) -> tuple[GPT, Tokenizer]:
             f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}: "
             "expected the same vocabulary"
         )
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(device).eval(), tokenizer
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:

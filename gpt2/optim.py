@@ -93,7 +93,7 @@ def make_optimizer(model: nn.Module, params: OptimParams) -> torch.optim.AdamW |
 
 
 def learning_rate(step: int, params: OptimParams) -> float:
-    """Linear warmup to `lr`, then as `schedule` says, `min_lr` at the last step.
+    """Linear warmup to `lr`, then as `schedule` says, `min_lr` at the last step (with wsd: of its `decay_steps`).
 
     cosine: half a cosine (Loshchilov and Hutter 2017). wsd: `lr`, until it falls linearly in the last `decay_steps`
     steps (Hu et al. 2024, §4; Hägele et al. 2024).

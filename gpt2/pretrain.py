@@ -66,7 +66,7 @@ def openai_model(directory: Path, tokenizer: Tokenizer) -> GPT:
 
     Raises InputError if there is none, or if `tokenizer`, which made the token stream, is not the checkpoint's.
     """
-    model, own = load(directory)
+    model, own = load(directory, "cpu")  # each process of a launcher has a GPU of its own, not known yet
     if own.fingerprint != tokenizer.fingerprint:
         raise InputError(
             f"train.init = 'gpt2', but the tokens are not of its vocabulary of {own.vocab_size}; "

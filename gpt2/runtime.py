@@ -134,7 +134,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     Raises InputError where bfloat16 is asked for and the hardware lacks it.
     """
     if device.type == "cuda":
-        available = torch.cuda.is_bf16_supported()
+        available = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         capabilities = torch.cpu.get_capabilities()
         available = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
@@ -143,11 +143,11 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if available and precision != "float32" else None
 
 
-def can_compile(setting: str, device: torch.device) -> bool:
+def can_compile(setting: str) -> bool:
     """Whether to use torch.compile. Raises InputError where it is asked for and has no C++ compiler to work with."""
     compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
     headers = Path(sysconfig.get_path("include"), "Python.h").exists()
-    available = device.type == "cuda" or (compiler is not None and headers)
+    available = compiler is not None and headers  # on a GPU too, for what calls the kernels
     if setting == "always" and not available:
         raise InputError(
             "compile = 'always': torch.compile needs a C++ compiler and Python's headers; use auto or never"
@@ -171,5 +171,5 @@ def peak_memory(device: torch.device) -> int:
 def move(tensor: Tensor, device: torch.device) -> Tensor:
     """Copies a batch to the device, without waiting where memory can be pinned."""
     if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.contiguous().pin_memory().to(device, non_blocking=True)
     return tensor

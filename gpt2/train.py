@@ -24,7 +24,7 @@ from gpt2.progress import bar
 from gpt2.runtime import World, attention_kernels, autocast_dtype, can_compile, move
 from gpt2.spikes import is_spike
 
-WARMUP_SHARE = 0.1  # of the steps: left out of the measured speed, which compilation and caches would blur
+WARMUP_SHARE = 0.1  # of a process's steps: left out of the measured speed, which compilation and caches would blur
 
 
 @dataclass
@@ -71,8 +71,8 @@ class Trainer:
         self.checkpoints = Checkpoints(scratch)
         self.history = History()
         self.dtype = autocast_dtype(params.precision, world.device)
-        self.compiled = can_compile(params.compile, world.device)
-        self.forward = self.model  # compiled and wrapped for DDP when training begins
+        self.compiled = can_compile(params.compile)
+        self.wrapped = self.model  # compiled and wrapped for DDP when training begins
 
     def fit(self) -> History:
         """Trains to the last step, from the newest checkpoint where there is one.
@@ -80,7 +80,9 @@ class Trainer:
         Raises InputError when the loss or gradient is no longer finite, naming the step and the last checkpoint.
         """
         self._resume()
+        self.timed_from = self.history.step + WARMUP_SHARE * (self.params.steps - self.history.step)
         self._wrap()
+        self.model.train()
         with self._progress() as progress, attention_kernels(self.world.device):
             while self.history.step < self.params.steps:
                 self._evaluate_if_due()
@@ -111,9 +113,13 @@ class Trainer:
         if self.compiled:
             # DDP would have the graph cut at its buckets, and so rounded otherwise than in a single process.
             torch._dynamo.config.optimize_ddp = False
-            self.forward = torch.compile(self.forward)
+            self.wrapped = torch.compile(self.wrapped)
         if self.world.size > 1:
-            self.forward = DistributedDataParallel(self.forward, gradient_as_bucket_view=True)
+            # Unused parameters are looked for, though there are none, because DDP otherwise groups the gradients anew
+            # after its first step: three processes or more would add them up in another order in a resumed run.
+            self.wrapped = DistributedDataParallel(
+                self.wrapped, gradient_as_bucket_view=True, find_unused_parameters=True
+            )
 
     def _progress(self) -> tqdm:
         total, done = self.params.steps, self.history.step
@@ -150,7 +156,7 @@ class Trainer:
         row = self._step(history.step)
         seconds = time.perf_counter() - started
         targets = row["targets"] - self._seen()
-        if history.step >= WARMUP_SHARE * self.params.steps:
+        if history.step >= self.timed_from:
             history.seconds += seconds
             history.timed_targets += targets
         history.train.append(row)
@@ -188,9 +194,9 @@ class Trainer:
         for micro_batch, inputs, outputs, last in self._micro_batches(ids):
             samples = range(micro_batch * len(inputs), (micro_batch + 1) * len(inputs))  # places in the global batch
             postponed = self.world.size > 1 and not last
-            with self.forward.no_sync() if postponed else nullcontext():
+            with self.wrapped.no_sync() if postponed else nullcontext():
                 with self.autocast(), seeded_dropout(self.model, self.seed, step, samples):
-                    share = self.forward(inputs, outputs) / targets
+                    share = self.wrapped(inputs, outputs) / targets
                 (share * self.world.size).backward()
             loss += share.detach()
         return loss
@@ -213,14 +219,14 @@ class Trainer:
 
 
 def mean_loss(model: nn.Module, data: Dataset, batch_size: int, world: World) -> float:
-    """Loss in nats a target over the whole of `data`, shared among the processes; the order of sums is fixed."""
-    total, targets = 0.0, 0
+    """Loss in nats a target over the whole of `data`, shared among the processes; added up in float64."""
+    total, targets = torch.zeros((), dtype=torch.float64, device=world.device), 0
     for first in range(world.rank * batch_size, len(data), world.size * batch_size):
         ids = np.arange(first, min(first + batch_size, len(data)))
         inputs, outputs = data.batch(ids)
-        total += model(move(inputs, world.device), move(outputs, world.device)).item()
+        total += model(move(inputs, world.device), move(outputs, world.device))
         targets += data.targets(ids)
-    total, targets = world.sum([total, float(targets)])
+    total, targets = world.sum([total.item(), float(targets)])
     return total / targets
 
 
@@ -234,7 +240,7 @@ def seeded_dropout(model: nn.Module, seed: int, step: int, samples: range) -> It
     if layers:
         generator = np.random.default_rng([seed, step, 1])  # 1: not the numbers that order the samples
         words = generator.integers(2**32, size=(samples.stop, len(layers), 2))[samples.start :]
-        seeds = torch.from_numpy(words).to(next(model.parameters()).device, non_blocking=True)
+        seeds = move(torch.from_numpy(words), next(model.parameters()).device)
         for layer, own in zip(layers, seeds.unbind(1), strict=True):
             layer.seeds = own
     try:

@@ -83,7 +83,8 @@ def world() -> Iterator[World]:
     """Joins the processes that a launcher started, as torchrun's RANK and WORLD_SIZE say, or stands alone.
 
     On the CPU a launched process uses one thread: sums are then taken in the same order however many processes and
-    cores share the work, and so the losses come out the same; more cores are put to use by more processes.
+    cores share the work, and so the losses come out the same; more cores are put to use by more processes. One that
+    stands alone uses all cores.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -95,6 +96,8 @@ def world() -> Iterator[World]:
         torch.set_float32_matmul_precision("high")  # TF32
     else:
         _keep_freed_memory()
+        torch.use_deterministic_algorithms(True)  # else several threads add to an embedding's gradient in any order
+        torch.utils.deterministic.fill_uninitialized_memory = False
         if "RANK" in os.environ:
             torch.set_num_threads(1)
     if size > 1:

@@ -113,6 +113,9 @@ class Trainer:
         if self.compiled:
             # DDP would have the graph cut at its buckets, and so rounded otherwise than in a single process.
             torch._dynamo.config.optimize_ddp = False
+            if self.world.device.type == "cpu":
+                # Rather compute once more what is cheap to compute: a tenth less is kept for the backward pass, as fast.
+                torch._functorch.config.activation_memory_budget = 0.9
             self.wrapped = torch.compile(self.wrapped)
         if self.world.size > 1:
             # Unused parameters are looked for, though there are none, because DDP otherwise groups the gradients anew

@@ -114,7 +114,7 @@ class Trainer:
             # DDP would have the graph cut at its buckets, and so rounded otherwise than in a single process.
             torch._dynamo.config.optimize_ddp = False
             if self.world.device.type == "cpu":
-                # Rather compute once more what is cheap to compute: a tenth less is kept for the backward pass, as fast.
+                # A tenth of what the backward pass would keep is computed once more instead: as fast, in less memory.
                 torch._functorch.config.activation_memory_budget = 0.9
             self.wrapped = torch.compile(self.wrapped)
         if self.world.size > 1:

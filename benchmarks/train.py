@@ -44,6 +44,7 @@ from gpt2.train import Trainer
 from stages.params import read_params
 
 LR, CLIP, WARMUP = 1e-4, 1.0, 2
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class RandomTokens:
@@ -117,13 +118,13 @@ def transformers(config: GPTConfig, data: RandomTokens, steps: int, bfloat16: bo
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout)
     model = GPT2LMHeadModel(GPT2Config(**sizes, **dropout, bos_token_id=0, eos_token_id=0))
     model.load_state_dict(weights.to_hf(initial(config).state_dict()), strict=False)
-    model.train().to(device := torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    model.train().to(DEVICE)
     forward = torch.compile(model) if compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, fused=True)
     losses = []
     for _ in range(steps):
-        inputs, targets = (tensor.to(device) for tensor in data.batch(np.arange(len(data))))
-        with torch.autocast(device.type, torch.bfloat16) if bfloat16 else nullcontext():
+        inputs, targets = (tensor.to(DEVICE) for tensor in data.batch(np.arange(len(data))))
+        with torch.autocast(DEVICE.type, torch.bfloat16) if bfloat16 else nullcontext():
             loss = forward(input_ids=inputs, labels=inputs, shift_labels=targets.contiguous()).loss
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -147,8 +148,7 @@ def work(name: str, model: str, batch_size: int | None, dropout: float, steps: i
     data = RandomTokens(config, batch_size)
     losses = COMPETITORS[name](config, data, steps)
     seconds = np.diff([*data.began, time.perf_counter()])[WARMUP:]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return {"seconds": median(seconds), "loss": losses[0], "memory": peak_memory(device) / 1e6}
+    return {"seconds": median(seconds), "loss": losses[0], "memory": peak_memory(DEVICE) / 1e6}
 
 
 def shape(model: str, batch_size: int | None, dropout: float) -> tuple[GPTConfig, int]:
@@ -165,8 +165,8 @@ def shape(model: str, batch_size: int | None, dropout: float) -> tuple[GPTConfig
 
 def ceiling() -> float:
     """Operations a second of the fastest of twenty products of two square bfloat16 matrices."""
-    n, device = (8192, "cuda") if torch.cuda.is_available() else (2048, "cpu")
-    a = torch.randn(n, n, device=device).bfloat16()
+    n = 8192 if DEVICE.type == "cuda" else 2048
+    a = torch.randn(n, n, device=DEVICE).bfloat16()
     best = 0.0
     for _ in range(20):
         began = time.perf_counter()
@@ -189,7 +189,7 @@ def measure(names: list[str], arguments: argparse.Namespace) -> Iterator[tuple[s
 
 def processor() -> str:
     """What the machine calls its GPU, or its CPU and how many of its processors may be used."""
-    if torch.cuda.is_available():
+    if DEVICE.type == "cuda":
         return torch.cuda.get_device_name()
     return f"{torch.cpu.get_capabilities()['cpu_name']} {platform.machine()}, {len(os.sched_getaffinity(0))} processors"
 
@@ -229,6 +229,8 @@ def main() -> None:
     if arguments.work:
         name, model, batch_size, dropout, steps = arguments.work
         print(json.dumps(work(name, model, int(batch_size) or None, float(dropout), int(steps))))
+    elif arguments.steps <= WARMUP or (arguments.batch_size or 1) < 1 or not 0 <= arguments.dropout < 1:
+        parser.error(f"expected --steps above {WARMUP}, --batch-size above 0, --dropout from 0 to below 1")
     else:
         compare(arguments)
 

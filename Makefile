@@ -18,7 +18,7 @@ repro: install
 	python -m stages.summary
 
 test: install
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
 
 lint: install
 	ruff check .

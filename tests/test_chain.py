@@ -4,7 +4,6 @@ import json
 import re
 import sys
 
-import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
@@ -98,19 +97,6 @@ def test_an_experiment_reruns_pretrain_and_what_follows_and_shows_the_difference
     plots = chain.ok("dvc", "plots", "diff", "--json", "HEAD")
     assert "reports/pretrain/val.csv" in plots
     chain.restore()
-
-
-def test_two_processes_give_the_curve_of_one(chain):
-    curves = []
-    for processes in (1, 2):
-        chain.ok(sys.executable, "-m", "stages.profile", "smoke")
-        params = (chain.path / "params.yaml").read_text().replace("nproc-per-node=2", f"nproc-per-node={processes}")
-        (chain.path / "params.yaml").write_text(params)
-        chain.ok(sys.executable, "-m", "stages.pretrain")
-        curves.append(pd.read_csv(chain.path / "reports/pretrain/train.csv"))
-    chain.restore()
-    assert len(curves[0]) == 30
-    assert (curves[0].loss - curves[1].loss).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,11 @@ model:
   dropout: 0.1
 train:
   launcher: torchrun --standalone --nproc-per-node=2
-  steps: 120
+  steps: 400
   batch_size: 4
   micro_batch_size: 1
   precision: float32
-  eval_every: 30
+  eval_every: 100
   checkpoint_every: 5
   val_tokens: 200
   sample_tokens: 4
@@ -67,7 +68,14 @@ class Laboratory(Repository):
     def start(self, *command: str) -> subprocess.Popen:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, **self.environment}
-        return subprocess.Popen(command, cwd=self.path, env=environment, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command,
+            cwd=self.path,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # as in a terminal: `&` has it ignored
+        )
 
     def processes(self) -> dict[str, int]:
         """Those that came of `start` and still are, by what they do: dvc, stage, torchrun, rank 0, rank 1."""
@@ -121,8 +129,8 @@ def test_two_nodes_give_the_curve_of_one_process(laboratory, uninterrupted):
     laboratory.configure(launcher="THREADS=1 python")
     laboratory.ok(*STAGE)
     alone = laboratory.losses()
-    assert len(alone) == 120 and alone[-1] < alone[0] - 1
-    np.testing.assert_allclose(together, alone, atol=1e-4)
+    assert len(alone) == 400 and alone[-1] < alone[0] - 1
+    np.testing.assert_allclose(together[:200], alone[:200], atol=1e-4)  # rounding adds up with the steps
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a process dies with its parent on Linux alone")

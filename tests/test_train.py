@@ -42,9 +42,12 @@ def trainer(scratch, evaluate=None, world=ALONE, dropout=CONFIG.dropout, **chang
 
 @pytest.fixture
 def deterministic():
-    """The settings with which `world()` starts training."""
+    """The settings with which `world()` starts training, on two threads: they must not add up in any order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     with world():
         yield
+    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
     torch.utils.deterministic.fill_uninitialized_memory = True
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PIPE = "GPT2_JOB_PIPE"  # the variable that names the pipe on which a job's processes reach the one that started it
+QUIET = {"LOGLEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # torchrun's and torch's advice, which is not for users
 GRACE = 10  # seconds that a job has to end when it is asked to
 
 
@@ -38,7 +39,7 @@ def run_job(command: str) -> tuple[int, str]:
     its own), SIGTERM and exceptions have it stopped, and on Linux it does not outlive this process's sudden death.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    environment = dict(os.environ)
+    environment = {**QUIET, **os.environ}
     if sys.platform == "linux":  # torchrun may die of SIGTERM without a report: its workers die with it
         environment["PET_SIGNALS_TO_HANDLE"] = "SIGHUP"
     with tempfile.TemporaryDirectory() as place:

@@ -247,6 +247,13 @@ class Trainer:
         )
 
 
+def trainable_parameters(model: nn.Module) -> dict[str, float]:
+    """How many of a model's parameters train, and what share of them all, adapters included, that is."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    trainable = sum(size for size, trains in sizes if trains)
+    return {"trainable_parameters": trainable, "trainable_share": trainable / sum(size for size, _ in sizes)}
+
+
 def mean_loss(model: nn.Module, data: Dataset, batch_size: int, world: World) -> float:
     """Loss in nats a target over the whole of `data`, shared among the processes; added up in float64."""
     total, targets = torch.zeros((), dtype=torch.float64, device=world.device), 0

@@ -60,6 +60,7 @@ class LabelledTexts:
             self.labels.append(numbers[label])
         if not self.ids:
             raise InputError(f"{where}: holds no examples")
+        self.lengths = np.array([len(ids) for ids in self.ids])
 
     def __len__(self) -> int:
         return len(self.ids)

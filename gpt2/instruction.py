@@ -60,6 +60,7 @@ class Responses:
             self.rows.append(row)
         if not self.samples:
             raise InputError(f"{where}: holds no example that fits the model's context of {block_size} tokens")
+        self.lengths = np.array([len(ids) for ids, _ in self.samples])
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -1,6 +1,6 @@
 """Fine-tuning GPT-2 to follow instructions: Alpaca's prompt, loss on the response alone, full or LoRA.
 
-Shapes: B batch, T time, C channels.
+Shapes: B batch, T time, S scored positions of a batch, C channels.
 """
 
 from dataclasses import dataclass
@@ -12,30 +12,14 @@ from rouge_score.rouge_scorer import RougeScorer
 from torch import Tensor, nn
 
 from gpt2 import lora
+from gpt2.alpaca import prompt
 from gpt2.config import InstructionParams
 from gpt2.errors import InputError
 from gpt2.generate import generate_batch
-from gpt2.model import GPT, IGNORE, summed_cross_entropy
+from gpt2.model import GPT, summed_cross_entropy
 from gpt2.runtime import World
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import History, Trainer, mean_loss
-
-# Taori et al. 2023, Stanford Alpaca: the wording that models of its kind are trained on.
-WITH_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-)
-WITHOUT_INPUT = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:\n"
-)
-
-
-def prompt(instruction: str, input: str = "") -> str:
-    """The text that a response follows."""
-    template = WITH_INPUT if input else WITHOUT_INPUT
-    return template.format(instruction=instruction, input=input)
 
 
 class Responses:
@@ -66,16 +50,18 @@ class Responses:
         return len(self.samples)
 
     def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Inputs and targets (B, T), padded on the right; targets are IGNORE but for response and `<|endoftext|>`."""
-        inputs, targets = [], []
-        for i in ids:
-            tokens, start = self.samples[i]
-            inputs.append(torch.tensor(tokens[:-1]))
-            targets.append(torch.tensor([IGNORE] * (start - 1) + tokens[start:]))
-        pad = nn.utils.rnn.pad_sequence
-        return pad(inputs, batch_first=True, padding_value=self.pad), pad(
-            targets, batch_first=True, padding_value=IGNORE
-        )
+        """Inputs (B, T), padded on the right, and targets (2, S): where each scored token follows, and which it is.
+
+        Scored are the tokens of the responses and `<|endoftext|>` after each. A place is that of the token before, in
+        the inputs laid end to end. The host knows them: were they looked up in a mask on a GPU, it would have to wait.
+        """
+        samples = [self.samples[i] for i in ids]
+        inputs = [torch.tensor(tokens[:-1]) for tokens, _ in samples]
+        padded = nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=self.pad)  # (B, T)
+        T = padded.size(1)
+        places = [torch.arange(start, len(tokens)) + (row * T - 1) for row, (tokens, start) in enumerate(samples)]
+        targets = [torch.tensor(tokens[start:]) for tokens, start in samples]
+        return padded, torch.stack((torch.cat(places), torch.cat(targets)))
 
     def targets(self, ids: np.ndarray) -> int:
         """Response tokens, with the end of each."""
@@ -90,10 +76,10 @@ class ResponseModel(nn.Module):
         self.model = model
 
     def forward(self, idx: Tensor, targets: Tensor) -> Tensor:
-        """Maps token ids and targets (B, T) to the cross-entropy in nats, summed over targets other than IGNORE."""
-        scored = targets != IGNORE  # (B, T)
-        hidden = self.model.hidden(idx)[scored]  # (targets, C)
-        return summed_cross_entropy(self.model.logits(hidden), targets[scored])
+        """Maps token ids (B, T) and the targets (2, S) of `Responses.batch` to the summed cross-entropy in nats."""
+        places, tokens = targets
+        hidden = self.model.hidden(idx).flatten(0, 1).index_select(0, places)  # (S, C)
+        return summed_cross_entropy(self.model.logits(hidden, aligned=hidden.is_cuda), tokens)
 
 
 @dataclass

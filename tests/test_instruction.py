@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2LMHeadModel
 
+from gpt2 import weights
+from gpt2.alpaca import prompt
 from gpt2.config import InstructionParams
 from gpt2.errors import InputError
-from gpt2.instruction import Responses, finetune, prompt, rouge_l
-from gpt2.model import IGNORE, summed_cross_entropy
+from gpt2.instruction import ResponseModel, Responses, finetune, rouge_l
 from tests.small import ALONE, OPTIM, byte_tokenizer, small_model
 
 TOKENIZER = byte_tokenizer()
@@ -27,22 +29,49 @@ def params(**changes) -> InstructionParams:
 def test_only_the_response_and_its_end_are_targets():
     data = Responses(ROWS, TOKENIZER, BLOCK, "train.jsonl")
     inputs, targets = data.batch(np.arange(2))
-    assert inputs.shape == targets.shape
-    for row, i, t in zip(ROWS, inputs, targets, strict=True):
-        assert TOKENIZER.decode(t[t != IGNORE].tolist()) == row["output"] + "<|endoftext|>"
-        first = int((t != IGNORE).nonzero()[0])
-        assert TOKENIZER.decode(i[: first + 1].tolist()) == prompt(row["instruction"], row["input"])
-    assert data.targets(np.arange(2)) == int((targets != IGNORE).sum()) == sum(len(row["output"]) + 1 for row in ROWS)
+    places, tokens = targets
+    rows = places // inputs.size(1)
+    for number, row in enumerate(ROWS):
+        own = places[rows == number] - number * inputs.size(1)
+        assert TOKENIZER.decode(tokens[rows == number].tolist()) == row["output"] + "<|endoftext|>"
+        assert TOKENIZER.decode(inputs[number, : own[0] + 1].tolist()) == prompt(row["instruction"], row["input"])
+        assert torch.equal(inputs[number, own[1:]], tokens[rows == number][:-1])
+    assert data.targets(np.arange(2)) == len(tokens) == sum(len(row["output"]) + 1 for row in ROWS)
+
+
+def scored_and_labels() -> tuple[Responses, torch.Tensor]:
+    """The two rows, and what transformers' loss takes for them: (B, T) token ids, -100 where nothing is scored."""
+    data = Responses(ROWS, TOKENIZER, BLOCK, "train.jsonl")
+    inputs, _ = data.batch(np.arange(2))
+    labels = torch.full((2, inputs.size(1) + 1), -100)
+    for number, row in enumerate(ROWS):
+        start = len(TOKENIZER.encode(prompt(row["instruction"], row["input"])))
+        response = [*TOKENIZER.encode(row["output"]), TOKENIZER.eot]
+        labels[number, start : start + len(response)] = torch.tensor(response)
+    return data, labels
 
 
 def test_prompt_and_padding_have_no_gradient():
-    data = Responses(ROWS, TOKENIZER, BLOCK, "train.jsonl")
+    data, labels = scored_and_labels()
     inputs, targets = data.batch(np.arange(2))
     model = small_model(vocab_size=257, block_size=BLOCK, dropout=0.0)
-    logits = model(inputs).detach().requires_grad_()
-    summed_cross_entropy(logits, targets).backward()
-    scored = logits.grad.abs().sum(dim=2) > 0
-    assert torch.equal(scored, targets != IGNORE)
+    last = []  # the residual stream that logits are made of, (B, T, C)
+    model.ln_f.register_forward_hook(lambda module, args, hidden: (hidden.retain_grad(), last.append(hidden))[1])
+    ResponseModel(model)(inputs, targets).backward()
+    (hidden,) = last
+    assert torch.equal(hidden.grad.abs().sum(dim=2) > 0, labels[:, 1:] != -100)
+
+
+@torch.no_grad()
+def test_the_loss_is_that_of_transformers_with_masked_labels(tmp_path):
+    data, labels = scored_and_labels()
+    inputs, targets = data.batch(np.arange(2))
+    model = small_model(vocab_size=257, block_size=BLOCK, dropout=0.0)
+    weights.save(model, tmp_path)
+    theirs = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    whole = torch.cat((inputs, torch.full((2, 1), TOKENIZER.eot)), dim=1)  # the end of the longest, which is no input
+    mean = theirs(whole, labels=labels).loss
+    assert ResponseModel(model)(inputs, targets).item() / targets.size(1) == pytest.approx(mean.item(), rel=1e-5)
 
 
 def test_examples_longer_than_the_context_are_left_out_and_counted():

@@ -118,6 +118,14 @@ class TrainParams(OptimParams):
     sample_tokens: PositiveInt
 
 
+class FineTuneParams(OptimParams):
+    """What the two fine-tunings share."""
+
+    init: Literal["pretrain", "gpt2"]  # the model to start from
+    # Evaluations in a row without a lower validation loss after which training ends; blank: all steps.
+    patience: PositiveInt | None
+
+
 class ClassificationParams(OptimParams):
     """Fine-tuning a classification head."""
 
@@ -144,14 +152,29 @@ class LoRAParams(Section):
         return targets
 
 
-class InstructionParams(OptimParams):
+class JudgeParams(Section):
+    """A language model on a server that scores answers."""
+
+    # An OpenAI-compatible API, such as http://localhost:11434/v1; blank: nothing is judged.
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]\S*$")] | None
+    model: Text | None  # as that server names it
+
+    @field_validator("model")
+    @classmethod
+    def _named_with_url(cls, model: str | None, info: ValidationInfo) -> str | None:
+        if model is None and info.data.get("url"):
+            raise ValueError(f"must name a model of url = {info.data['url']!r}")
+        return model
+
+
+class InstructionParams(FineTuneParams):
     """Fine-tuning on instructions."""
 
-    init: Literal["pretrain", "gpt2"]
     method: Literal["full", "lora"]
     lora: LoRAParams
     responses: PositiveInt  # test examples that are answered in full, before and after
     response_tokens: PositiveInt  # longest answer
+    judge: JudgeParams
 
 
 # --- evaluation ----------------------------------------------------------------------------------------------------

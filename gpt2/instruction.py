@@ -11,7 +11,7 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 from torch import Tensor, nn
 
-from gpt2 import lora
+from gpt2 import judge, lora
 from gpt2.alpaca import prompt
 from gpt2.config import InstructionParams
 from gpt2.errors import InputError
@@ -89,7 +89,7 @@ class Instructed:
     model: GPT  # with adapters where the method is LoRA
     history: History
     metrics: dict
-    responses: list[dict]  # one a test example: instruction, input, expected, base, tuned
+    responses: list[dict]  # one a test example: instruction, input, expected, base, tuned, scores where judged
 
 
 def finetune(
@@ -106,7 +106,7 @@ def finetune(
     """Trains `model`, or adapters in it, on `rows["train"]`; answers examples of `rows["test"]` before and after.
 
     `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
-    malformed, and for training that diverges.
+    malformed, for training that diverges, and for a judge that cannot be asked.
     """
     data = {
         split: Responses(rows[split], tokenizer, model.config.block_size, f"{source}/{split}.jsonl")
@@ -115,6 +115,7 @@ def finetune(
     asked = data["test"].rows[: params.responses]
     torch.manual_seed(seed)
     base = answer(model, tokenizer, asked, params)
+    base_scores = judge.scores(params.judge, asked, base, seed)  # a judge that is not there is told now
     if params.method == "lora":
         lora.add_lora(model, params.lora)
 
@@ -124,24 +125,48 @@ def finetune(
     history = Trainer(
         ResponseModel(model), data["train"], params, world=world, seed=seed, scratch=scratch, evaluate=evaluate
     ).fit()
+    taken = lora.merge(model)  # the answers are those of the model that is delivered
     tuned = answer(model, tokenizer, asked, params)
-    expected = [row["output"] for row in asked]
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    lora.unmerge(model, taken)
+    tuned_scores = judge.scores(params.judge, asked, tuned, seed)
     metrics = {
         "val_loss_before": history.val[0]["loss"],
         "val_loss": history.val[-1]["loss"],
+        **_matches([row["output"] for row in asked], base, tuned),
+        **{f"skipped_{split}": part.skipped for split, part in data.items()},
+        **_sizes(model),
+        **judge.metrics(params.judge, base_scores, tuned_scores),
+    }
+    columns = {"base": base, "tuned": tuned, "base_score": base_scores, "tuned_score": tuned_scores}
+    return Instructed(model, history, metrics, _table(asked, columns))
+
+
+def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:
+    return {
         "rouge_l_before": rouge_l(expected, base),
         "rouge_l": rouge_l(expected, tuned),
-        "exact_match": sum(a == b for a, b in zip(expected, tuned, strict=True)) / len(asked),
-        "n": len(asked),
-        "skipped": sum(part.skipped for part in data.values()),
-        "trainable_parameters": trainable,
+        "exact_match": sum(a == b for a, b in zip(expected, tuned, strict=True)) / len(expected),
+        "n": len(expected),
     }
-    responses = [
-        {"instruction": row["instruction"], "input": row["input"], "expected": row["output"], "base": b, "tuned": t}
-        for row, b, t in zip(asked, base, tuned, strict=True)
+
+
+def _sizes(model: nn.Module) -> dict:
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    return {"trainable_parameters": trainable, "trainable_share": trainable / everything}
+
+
+def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:
+    """A row an example; a column that has no values, the scores where nothing is judged, is left out."""
+    return [
+        {
+            "instruction": row["instruction"],
+            "input": row["input"],
+            "expected": row["output"],
+            **{name: values[number] for name, values in columns.items() if values},
+        }
+        for number, row in enumerate(rows)
     ]
-    return Instructed(model, history, metrics, responses)
 
 
 def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], params: InstructionParams) -> list[str]:

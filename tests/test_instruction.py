@@ -5,11 +5,13 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from gpt2 import weights
+from gpt2 import lora, weights
 from gpt2.alpaca import prompt
+from gpt2.checkpoint import Checkpoints
 from gpt2.config import InstructionParams
 from gpt2.errors import InputError
-from gpt2.instruction import ResponseModel, Responses, finetune, rouge_l
+from gpt2.instruction import Instructed, ResponseModel, Responses, answer, finetune, rouge_l
+from tests.loopback_judge import judging
 from tests.small import ALONE, OPTIM, byte_tokenizer, small_model
 
 TOKENIZER = byte_tokenizer()
@@ -18,11 +20,13 @@ ROWS = [
     {"instruction": "Repeat.", "input": "abc", "output": "abc"},
     {"instruction": "Greet.", "input": "", "output": "Good morning to you all."},
 ]
+LONG = {"instruction": "Tell.", "input": "", "output": "x" * 300}
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["attn.c_attn", "mlp.c_fc"]}
 
 
 def params(**changes) -> InstructionParams:
     own = {"init": "pretrain", "method": "full", "lora": LORA, "responses": 2, "response_tokens": 30}
+    own |= {"patience": None, "judge": {"url": None, "model": None}}
     return InstructionParams(**{**OPTIM, **own, **changes})
 
 
@@ -75,11 +79,10 @@ def test_the_loss_is_that_of_transformers_with_masked_labels(tmp_path):
 
 
 def test_examples_longer_than_the_context_are_left_out_and_counted():
-    long = {"instruction": "Tell.", "input": "", "output": "x" * 300}
-    data = Responses([ROWS[0], long], TOKENIZER, BLOCK, "train.jsonl")
+    data = Responses([ROWS[0], LONG], TOKENIZER, BLOCK, "train.jsonl")
     assert (len(data), data.skipped, data.rows) == (1, 1, [ROWS[0]])
     with pytest.raises(InputError, match="train.jsonl: holds no example that fits"):
-        Responses([long], TOKENIZER, BLOCK, "train.jsonl")
+        Responses([LONG], TOKENIZER, BLOCK, "train.jsonl")
 
 
 @pytest.mark.parametrize(("key", "value"), [("instruction", None), ("output", ""), ("input", 3)])
@@ -93,21 +96,58 @@ def test_rouge_l_by_hand():
     assert rouge_l(["the cat sat", "a"], ["the dog sat", "b"]) == pytest.approx((2 / 3) / 2)
 
 
-@pytest.mark.parametrize(("method", "precision"), [("full", "float32"), ("lora", "auto")])
-def test_tuning_lowers_the_loss_of_responses(tmp_path, method, precision):
-    torch.manual_seed(0)
-    done = finetune(
+def tuned(scratch, **changes) -> Instructed:
+    """A small model, tuned on the rows."""
+    return finetune(
         small_model(vocab_size=257, block_size=BLOCK, dropout=0.0),
         TOKENIZER,
-        {"train": ROWS * 8, "val": ROWS, "test": ROWS},
-        params(method=method, steps=40, lr=0.02, precision=precision),
-        source=tmp_path,
+        {"train": ROWS * 8, "val": ROWS, "test": [LONG, *ROWS]},
+        params(**changes),
+        source=scratch,
         seed=0,
-        scratch=tmp_path,
+        scratch=scratch,
         world=ALONE,
     )
+
+
+@pytest.mark.parametrize(("method", "precision"), [("full", "float32"), ("lora", "auto")])
+def test_tuning_lowers_the_loss_of_responses(tmp_path, method, precision):
+    done = tuned(tmp_path, method=method, steps=40, lr=0.02, precision=precision)
     assert done.metrics["val_loss"] < 0.85 * done.metrics["val_loss_before"]
     assert done.metrics["n"] == 2 and len(done.responses) == 2
     if method == "full":
         assert done.metrics["exact_match"] == 1.0 and done.metrics["rouge_l"] == 1.0
         assert [row["tuned"] for row in done.responses] == [row["output"] for row in ROWS]
+    assert [done.metrics[f"skipped_{split}"] for split in ("train", "val", "test")] == [0, 0, 1]
+    assert (done.metrics["trainable_share"] == 1.0) == (method == "full")
+    assert all(row.keys() == {"instruction", "input", "expected", "base", "tuned"} for row in done.responses)
+
+
+def test_with_lora_the_answers_are_those_of_the_merged_model(tmp_path):
+    """Adapters as large as the weights, so that the model before and the one after merging would tell them apart."""
+    done = tuned(tmp_path, method="lora", steps=8, lr=0.1)
+    assert list(lora.adapters(done.model))
+    lora.merge(done.model)
+    assert answer(done.model, TOKENIZER, ROWS, params()) == [row["tuned"] for row in done.responses]
+
+
+def test_a_judge_scores_the_answers_of_both_models(tmp_path):
+    with judging("10", "20", "80", "no idea") as (judge, script):
+        done = tuned(tmp_path, steps=2, judge=judge.model_dump())
+    assert [(row["base_score"], row["tuned_score"]) for row in done.responses] == [(10, 80), (20, None)]
+    assert (done.metrics["judge_score_before"], done.metrics["judge_score"]) == (10, 80)
+    texts = [body["messages"][0]["content"] for body in script.asked]
+    for row, base, after in zip(done.responses, texts[:2], texts[2:], strict=True):
+        assert row["base"] in base and row["tuned"] in after and row["expected"] in base
+
+
+def test_a_judge_that_fails_costs_no_more_than_the_steps_since_the_last_checkpoint(tmp_path):
+    with judging(401) as (judge, _), pytest.raises(InputError, match="401"):
+        tuned(tmp_path, judge=judge.model_dump())
+    assert not list(tmp_path.iterdir())  # told before training
+    with judging("1", "2", 401) as (judge, _), pytest.raises(InputError, match="401"):
+        tuned(tmp_path, judge=judge.model_dump())
+    assert [path.name for path in Checkpoints(tmp_path).paths()] == ["step_00000010.pt", "step_00000005.pt"]
+    with judging("1", "2", "3", "4") as (judge, _):
+        again = tuned(tmp_path, judge=judge.model_dump())
+    assert again.history.train == tuned(tmp_path / "whole").history.train

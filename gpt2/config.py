@@ -119,19 +119,10 @@ class TrainParams(OptimParams):
 
 
 class FineTuneParams(OptimParams):
-    """What the two fine-tunings share."""
+    """Training that goes on from a trained model and ends with the weights of the lowest validation loss."""
 
     init: Literal["pretrain", "gpt2"]  # the model to start from
-    # Evaluations in a row without a lower validation loss after which training ends; blank: all steps.
-    patience: PositiveInt | None
-
-
-class ClassificationParams(OptimParams):
-    """Fine-tuning a classification head."""
-
-    init: Literal["pretrain", "gpt2"]  # the model to start from
-    trainable: Literal["all", "last_blocks", "head"]  # what is not frozen
-    last_blocks: PositiveInt  # how many blocks train, with ln_f, when trainable is last_blocks
+    patience: PositiveInt | None  # evaluations in a row without a lower validation loss that end training; None: never
 
 
 class LoRAParams(Section):
@@ -150,6 +141,15 @@ class LoRAParams(Section):
         if len(set(targets)) < len(targets):
             raise ValueError("names a layer twice")
         return targets
+
+
+class ClassificationParams(FineTuneParams):
+    """Fine-tuning a classification head."""
+
+    trainable: Literal["all", "last_blocks", "head", "lora"]  # besides the head; lora: adapters in every block
+    last_blocks: PositiveInt  # how many blocks train, with ln_f, when trainable is last_blocks
+    lora: LoRAParams  # the adapters, when trainable is lora
+    class_weights: Literal["none", "balanced"]  # in the training loss; balanced: each label counts alike
 
 
 class JudgeParams(Section):

@@ -32,12 +32,8 @@ def load(directory: Path, device: str | None = None) -> tuple[GPT, Tokenizer]:
 
     Raises InputError where either is missing or malformed, or their vocabularies differ in size.
     """
-    model, tokenizer = weights.load(directory), Tokenizer.load(directory)
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise InputError(
-            f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}: "
-            "expected the same vocabulary"
-        )
+    model = weights.load(directory)
+    tokenizer = Tokenizer.load(directory, model.config.vocab_size)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return model.to(device).eval(), tokenizer
 

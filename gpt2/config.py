@@ -152,14 +152,29 @@ class ClassificationParams(FineTuneParams):
     class_weights: Literal["none", "balanced"]  # in the training loss; balanced: each label counts alike
 
 
-class InstructionParams(OptimParams):
+class JudgeParams(Section):
+    """A language model on a server that scores answers."""
+
+    # An OpenAI-compatible API, such as http://localhost:11434/v1; blank: nothing is judged.
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]\S*$")] | None
+    model: Text | None  # as that server names it
+
+    @field_validator("model")
+    @classmethod
+    def _named_with_url(cls, model: str | None, info: ValidationInfo) -> str | None:
+        if model is None and info.data.get("url"):
+            raise ValueError(f"must name a model of url = {info.data['url']!r}")
+        return model
+
+
+class InstructionParams(FineTuneParams):
     """Fine-tuning on instructions."""
 
-    init: Literal["pretrain", "gpt2"]
     method: Literal["full", "lora"]
     lora: LoRAParams
     responses: PositiveInt  # test examples that are answered in full, before and after
     response_tokens: PositiveInt  # longest answer
+    judge: JudgeParams
 
 
 # --- evaluation ----------------------------------------------------------------------------------------------------

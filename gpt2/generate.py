@@ -1,6 +1,7 @@
 """Text from a model, token by token, on a cache of keys and values. As a command it prints the text as it comes:
 
     python -m gpt2.generate --model data/models/pretrain --prompt "Returns the" --temperature 0.8 --top-k 50
+    python -m gpt2.generate --model data/models/instruction --instruction "Name a colour." --greedy
 
 Shapes: B texts generated together, T time (tokens), S columns of the cache filled so far, C channels, V vocabulary.
 """
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from gpt2 import weights
+from gpt2 import alpaca, weights
 from gpt2.errors import InputError
 from gpt2.model import GPT, KVCache
 from gpt2.tokenizer import Tokenizer
@@ -166,8 +167,12 @@ def _new_cache(model: GPT, batch_size: int, length: int) -> KVCache:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.input is not None and args.instruction is None:
+        parser.error("argument --input: not allowed without argument --instruction")
     try:
-        _print_samples(_parser().parse_args(argv))
+        _print_samples(args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -180,8 +185,7 @@ def main(argv: list[str] | None = None) -> int:
 def _print_samples(args: argparse.Namespace) -> None:
     """Prints the first sample as it comes, and the others, generated beside it, after it."""
     model, tokenizer = load(args.model)
-    given = sys.stdin.buffer.read() if args.prompt == "-" else os.fsencode(args.prompt)
-    prompt = given.decode(errors="replace")
+    prompt, shown = _prompt(args)
     ids = encode_prompt(tokenizer, prompt)
     if len(ids) > (limit := model.config.block_size):
         print(f"note: the model sees the last {limit} of the prompt's {len(ids)} tokens", file=sys.stderr)
@@ -197,12 +201,33 @@ def _print_samples(args: argparse.Namespace) -> None:
         stop=tokenizer.eot,
     )
     headers = [f"--- sample {i + 1} of {args.samples} ---\n" if args.samples > 1 else "" for i in range(args.samples)]
-    print(headers[0] + prompt, end="", flush=True)
-    rest = [header + prompt for header in headers[1:]]
+    write(headers[0] + shown)
+    rest = [header + shown for header in headers[1:]]
     for first, *others in _decode(tokenizer, steps, args.samples):
-        print(first, end="", flush=True)
+        write(first)
         rest = [text + piece for text, piece in zip(rest, others, strict=True)]
-    print("", *rest, sep="\n")
+    write("".join(f"{text}\n" for text in ["", *rest]))
+
+
+def _prompt(args: argparse.Namespace) -> tuple[str, str]:
+    """What the model continues, and what of it is printed: of an instruction, nothing but the answer is."""
+    if args.instruction is not None:
+        return alpaca.prompt(_text(os.fsencode(args.instruction)), _text(os.fsencode(args.input or ""))), ""
+    prompt = _text(sys.stdin.buffer.read() if args.prompt == "-" else os.fsencode(args.prompt))
+    return prompt, prompt
+
+
+def _text(given: bytes) -> str:
+    return given.decode(errors="replace")
+
+
+def write(text: str) -> None:
+    """Prints at once, without a line's end. Raises InputError where standard output takes no more."""
+    try:
+        print(text, end="", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again as it ends
+        raise InputError(f"standard output: {error.strerror}") from None
 
 
 def _decode(tokenizer: Tokenizer, steps: Iterator[list[int]], samples: int) -> Iterator[list[str]]:
@@ -222,10 +247,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m gpt2.generate", description="Continues a text.")
+    parser = _Parser(prog="python -m gpt2.generate", description="Continues a text, or answers an instruction.")
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
-    add("--prompt", default="", metavar="TEXT", help="what to continue; -: standard input; default: a new document")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--prompt", default="", metavar="TEXT", help="what to continue; -: standard input; default: a new document"
+    )
+    begin.add_argument("--instruction", type=_filled, metavar="TEXT", help="answer this, as a tuned model learned to")
+    add("--input", type=_filled, metavar="TEXT", help="what the instruction is about")
     add("--new-tokens", type=_within(int, 1), default=64, metavar="N", help="at most so many; default: %(default)s")
     heat = parser.add_mutually_exclusive_group()
     heat.add_argument(
@@ -243,6 +273,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=_within(int, 0, 2**63 - 1), default=1337, metavar="N", help="default: %(default)s")
     add("--samples", type=_within(int, 1), default=1, metavar="N", help="continuations; default: %(default)s")
     return parser
+
+
+def _filled(text: str) -> str:
+    """An argparse type: a text that is not blank."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a text")
+    return text
 
 
 def _within(kind: type, low: float, high: float = math.inf) -> Callable[[str], float]:

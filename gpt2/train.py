@@ -17,7 +17,7 @@ from tqdm import tqdm
 from gpt2.checkpoint import Checkpoints
 from gpt2.config import OptimParams
 from gpt2.errors import InputError
-from gpt2.loader import BatchOrder, Dataset
+from gpt2.loader import BatchOrder, Dataset, by_length
 from gpt2.model import Dropout
 from gpt2.optim import learning_rate, make_optimizer
 from gpt2.progress import bar
@@ -78,7 +78,7 @@ class Trainer:
         self.evaluate, self.sample = evaluate, sample
         self.keep_best, self.patience = keep_best, patience
         self.best: dict[str, Tensor] = {}  # with keep_best: the trained parameters as of best_step, on the CPU
-        self.order = BatchOrder(len(data), params.batch_size, seed)
+        self.order = BatchOrder(len(data), params.batch_size, seed, data.lengths)
         self.optimizer = make_optimizer(model, params)
         self.checkpoints = Checkpoints(scratch)
         self.history = History()
@@ -256,9 +256,12 @@ def trainable_parameters(model: nn.Module) -> dict[str, float]:
 
 def mean_loss(model: nn.Module, data: Dataset, batch_size: int, world: World) -> float:
     """Loss in nats a target over the whole of `data`, shared among the processes; added up in float64."""
+    order = np.arange(len(data))
+    if data.lengths is not None:
+        order = by_length(order, data.lengths)
     total, targets = torch.zeros((), dtype=torch.float64, device=world.device), 0
     for first in range(world.rank * batch_size, len(data), world.size * batch_size):
-        ids = np.arange(first, min(first + batch_size, len(data)))
+        ids = order[first : first + batch_size]
         inputs, outputs = data.batch(ids)
         total += model(move(inputs, world.device), move(outputs, world.device))
         targets += data.targets(ids)

@@ -90,7 +90,8 @@ def inputs(text: str = HOSTILE) -> dict:
         "instruction": {
             "metrics": {
                 **{"val_loss_before": 4.0, "val_loss": 3.0, "rouge_l_before": 0.1, "rouge_l": 0.2},
-                **{"exact_match": 0.0, "n": 15},
+                **{"exact_match": 0.0, "n": 15, "best_step": 4, "trainable_parameters": 1234, "trainable_share": 0.025},
+                **{"skipped_train": 3, "skipped_val": 2, "skipped_test": 1},
             },
             "train": curve,
             "val": csv(step=val, loss=[4.0, 3.5, 3.0]),
@@ -269,6 +270,20 @@ def test_a_model_taken_over_as_it_is_has_no_training_to_show():
     assert not any(own.get("alt", "").startswith("Learning rate") for _, own in page.elements)
     assert verdict_of(data, "ln V") == NOT_RUN
     assert headline(data)["pretrain"]["steps"] == 0 and "train_loss" not in headline(data)["pretrain"]
+
+
+def test_a_judge_is_shown_with_what_it_was_asked_and_scores_alone_count():
+    data = inputs()
+    assert "score of 0 to 100" not in render(data, LINEAGE, {})
+    data["instruction"]["metrics"] |= {"judge_model": "<grader>", "judge_prompt": "Grade {answer}.", "judge_n": 14}
+    data["instruction"]["metrics"] |= {"judge_score_before": 12.345, "judge_score": None, "judge_unscored": 16}
+    data["instruction"]["responses"] = [
+        {**row, "base_score": 12, "tuned_score": None} for row in data["instruction"]["responses"]
+    ]
+    said = " ".join(render(data, LINEAGE, {}).split())
+    for words in ("by &lt;grader&gt;, 14 responses", "12.3", "without a score: 16", "Grade {answer}.", "score: none"):
+        assert words in said
+    assert "judge_prompt" not in headline(data)["instruction"] and "judge_score" not in headline(data)["instruction"]
 
 
 def verdict_of(data: dict, part: str) -> str:

@@ -18,6 +18,8 @@ from tests.small import ALONE, CONFIG, OPTIM
 class Counting:
     """Windows of a counting sequence: the next token is this one plus one."""
 
+    lengths = None
+
     def __init__(self, n: int = 40):
         self.n = n
 

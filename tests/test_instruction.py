@@ -11,6 +11,7 @@ from gpt2.checkpoint import Checkpoints
 from gpt2.config import InstructionParams
 from gpt2.errors import InputError
 from gpt2.instruction import Instructed, ResponseModel, Responses, answer, finetune, rouge_l
+from gpt2.train import mean_loss
 from tests.loopback_judge import judging
 from tests.small import ALONE, OPTIM, byte_tokenizer, small_model
 
@@ -121,6 +122,19 @@ def test_tuning_lowers_the_loss_of_responses(tmp_path, method, precision):
     assert [done.metrics[f"skipped_{split}"] for split in ("train", "val", "test")] == [0, 0, 1]
     assert (done.metrics["trainable_share"] == 1.0) == (method == "full")
     assert all(row.keys() == {"instruction", "input", "expected", "base", "tuned"} for row in done.responses)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_weights_of_the_lowest_loss_are_kept_and_patience_ends_training(tmp_path, method):
+    """A learning rate at which the loss soon rises."""
+    done = tuned(tmp_path, method=method, steps=200, lr=0.5, min_lr=0.5, eval_every=1, patience=2, responses=1)
+    losses = {row["step"]: row["loss"] for row in done.history.val}
+    assert done.metrics["best_step"] == min(losses, key=losses.get) == max(losses) - 2 < 198
+    data = Responses(ROWS, TOKENIZER, BLOCK, "val.jsonl")
+    kept = mean_loss(ResponseModel(done.model.eval()), data, 4, ALONE)
+    assert kept == pytest.approx(done.metrics["val_loss"], rel=1e-5) and done.metrics["val_loss"] == min(
+        losses.values()
+    )
 
 
 def test_with_lora_the_answers_are_those_of_the_merged_model(tmp_path):

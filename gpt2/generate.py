@@ -10,7 +10,6 @@ import argparse
 import codecs
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gpt2 import alpaca, weights
-from gpt2.errors import InputError
+from gpt2.command import Parser, run, start
 from gpt2.model import GPT, KVCache
 from gpt2.tokenizer import Tokenizer
 
@@ -171,15 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.input is not None and args.instruction is None:
         parser.error("argument --input: not allowed without argument --instruction")
-    try:
-        _print_samples(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print()
-        return 130
-    return 0
+    return run(lambda: _print_samples(args))
 
 
 def _print_samples(args: argparse.Namespace) -> None:
@@ -201,12 +192,12 @@ def _print_samples(args: argparse.Namespace) -> None:
         stop=tokenizer.eot,
     )
     headers = [f"--- sample {i + 1} of {args.samples} ---\n" if args.samples > 1 else "" for i in range(args.samples)]
-    write(headers[0] + shown)
+    print(headers[0] + shown, end="", flush=True)
     rest = [header + shown for header in headers[1:]]
     for first, *others in _decode(tokenizer, steps, args.samples):
-        write(first)
+        print(first, end="", flush=True)
         rest = [text + piece for text, piece in zip(rest, others, strict=True)]
-    write("".join(f"{text}\n" for text in ["", *rest]))
+    print("", *rest, sep="\n")
 
 
 def _prompt(args: argparse.Namespace) -> tuple[str, str]:
@@ -221,15 +212,6 @@ def _text(given: bytes) -> str:
     return given.decode(errors="replace")
 
 
-def write(text: str) -> None:
-    """Prints at once, without a line's end. Raises InputError where standard output takes no more."""
-    try:
-        print(text, end="", flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again as it ends
-        raise InputError(f"standard output: {error.strerror}") from None
-
-
 def _decode(tokenizer: Tokenizer, steps: Iterator[list[int]], samples: int) -> Iterator[list[str]]:
     """The text that each step adds to each sample; a character split over tokens is held back until it is whole."""
     decoders = [codecs.getincrementaldecoder("utf-8")(errors="replace") for _ in range(samples)]
@@ -239,15 +221,8 @@ def _decode(tokenizer: Tokenizer, steps: Iterator[list[int]], samples: int) -> I
     yield [decoder.decode(b"", final=True) for decoder in decoders]
 
 
-class _Parser(argparse.ArgumentParser):
-    """Answers a wrong flag as any other mistake: one line and status 1, without repeating the usage."""
-
-    def error(self, message: str):
-        self.exit(1, f"error: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m gpt2.generate", description="Continues a text, or answers an instruction.")
+def _parser() -> Parser:
+    parser = Parser(prog="python -m gpt2.generate", description="Continues a text, or answers an instruction.")
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
     begin = parser.add_mutually_exclusive_group()
@@ -299,6 +274,4 @@ def _within(kind: type, low: float, high: float = math.inf) -> Callable[[str], f
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the model may write any character
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command without a word
-    sys.exit(main())
+    start(main)

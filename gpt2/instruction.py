@@ -19,7 +19,7 @@ from gpt2.generate import generate_batch
 from gpt2.model import GPT, summed_cross_entropy
 from gpt2.runtime import World
 from gpt2.tokenizer import Tokenizer
-from gpt2.train import History, Trainer, mean_loss
+from gpt2.train import History, Trainer, mean_loss, trainable_parameters
 
 
 class Responses:
@@ -123,7 +123,15 @@ def finetune(
         return {"loss": mean_loss(model, data["val"], params.micro_batch_size, world)}
 
     history = Trainer(
-        ResponseModel(model), data["train"], params, world=world, seed=seed, scratch=scratch, evaluate=evaluate
+        ResponseModel(model),
+        data["train"],
+        params,
+        world=world,
+        seed=seed,
+        scratch=scratch,
+        evaluate=evaluate,
+        keep_best=True,
+        patience=params.patience,
     ).fit()
     taken = lora.merge(model)  # the answers are those of the model that is delivered
     tuned = answer(model, tokenizer, asked, params)
@@ -131,10 +139,11 @@ def finetune(
     tuned_scores = judge.scores(params.judge, asked, tuned, seed)
     metrics = {
         "val_loss_before": history.val[0]["loss"],
-        "val_loss": history.val[-1]["loss"],
+        "val_loss": min(row["loss"] for row in history.val),  # of the weights that are kept
+        "best_step": history.best_step,
         **_matches([row["output"] for row in asked], base, tuned),
         **{f"skipped_{split}": part.skipped for split, part in data.items()},
-        **_sizes(model),
+        **trainable_parameters(model),
         **judge.metrics(params.judge, base_scores, tuned_scores),
     }
     columns = {"base": base, "tuned": tuned, "base_score": base_scores, "tuned_score": tuned_scores}
@@ -148,12 +157,6 @@ def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:
         "exact_match": sum(a == b for a, b in zip(expected, tuned, strict=True)) / len(expected),
         "n": len(expected),
     }
-
-
-def _sizes(model: nn.Module) -> dict:
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    everything = sum(parameter.numel() for parameter in model.parameters())
-    return {"trainable_parameters": trainable, "trainable_share": trainable / everything}
 
 
 def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:

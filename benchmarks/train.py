@@ -50,6 +50,8 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 class RandomTokens:
     """The same random sequences again and again; remembers when each step began."""
 
+    lengths = None
+
     def __init__(self, config: GPTConfig, batch_size: int):
         ids = np.random.default_rng(0).integers(config.vocab_size, size=(batch_size, config.block_size + 1))
         self.tokens, self.began = torch.from_numpy(ids), []

@@ -1,36 +1,38 @@
 """Fine-tuning GPT-2 to classify texts: a linear head on the last real token.
 
-The result is a `transformers.GPT2ForSequenceClassification` checkpoint. Shapes: B batch, T time, C channels, K labels.
+The result is a `transformers.GPT2ForSequenceClassification` checkpoint. Shapes: B batch, T time, C channels, K labels,
+n texts.
 """
 
-import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from gpt2 import weights
+from gpt2 import lora, weights
+from gpt2.classification_metrics import bag_of_words_accuracy, by_class, scores
 from gpt2.config import ClassificationParams
 from gpt2.errors import InputError
 from gpt2.files import read_json
-from gpt2.model import GPT, summed_cross_entropy
+from gpt2.model import GPT
 from gpt2.runtime import World, move
 from gpt2.tokenizer import Tokenizer
-from gpt2.train import History, Trainer
+from gpt2.train import History, Trainer, trainable_parameters
 
 
 class GPTClassifier(nn.Module):
     """GPT-2 whose residual stream at the last real token goes through a linear layer without bias."""
 
-    def __init__(self, transformer: GPT, n_labels: int, pad: int):
+    def __init__(self, transformer: GPT, n_labels: int, pad: int, class_weights: Tensor | None = None):
+        """`class_weights` (K,): what the loss of a text is multiplied by, by its label; None: all alike."""
         super().__init__()
         self.transformer, self.pad = transformer, pad
         self.score = nn.Linear(transformer.config.n_embd, n_labels, bias=False)
         nn.init.normal_(self.score.weight, std=0.02)
+        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> Tensor:
         """Maps token ids (B, T), padded on the right, to logits (B, K), or with labels (B,) to the summed loss."""
@@ -39,15 +41,20 @@ class GPTClassifier(nn.Module):
         last = places.masked_fill(idx == self.pad, 0).argmax(dim=1)  # (B,) the last token that is not padding
         hidden = self.transformer.hidden(idx)  # (B, T, C)
         logits = self.score(hidden[torch.arange(len(idx), device=idx.device), last])  # (B, K)
-        return logits if targets is None else summed_cross_entropy(logits, targets)
+        if targets is None:
+            return logits
+        return F.cross_entropy(logits.float(), targets, weight=self.class_weights, reduction="sum")
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
 
 
 class LabelledTexts:
-    """Texts and labels as samples; texts longer than the context keep their beginning."""
+    """Texts and labels as samples. A text longer than the context keeps its beginning, and counts in `truncated`."""
 
     def __init__(self, rows: list[dict], labels: list[str], tokenizer: Tokenizer, block_size: int, where: str):
         """Raises InputError naming `where` and the row whose text is empty or whose label is not in `labels`."""
-        self.pad = tokenizer.eot
+        self.pad, self.truncated = tokenizer.eot, 0
         self.ids, self.labels = [], []
         numbers = {label: number for number, label in enumerate(labels)}
         for line, row in enumerate(rows, start=1):
@@ -56,23 +63,29 @@ class LabelledTexts:
                 raise InputError(f"{where}, line {line}: text = {text!r}: expected a text that is not empty")
             if not isinstance(label, str) or label not in numbers:
                 raise InputError(f"{where}, line {line}: label = {label!r}: expected one of {', '.join(labels)}")
-            self.ids.append(tokenizer.encode(text)[:block_size])
+            ids = tokenizer.encode(text)
+            self.truncated += len(ids) > block_size
+            self.ids.append(ids[:block_size])
             self.labels.append(numbers[label])
         if not self.ids:
             raise InputError(f"{where}: holds no examples")
+        self.lengths = np.array([len(ids) for ids in self.ids])
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
         """Token ids (B, T), padded on the right to the longest, and labels (B,)."""
-        texts = [torch.tensor(self.ids[i]) for i in ids]
-        padded = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=self.pad)
-        return padded, torch.tensor([self.labels[i] for i in ids])
+        return padded([self.ids[i] for i in ids], self.pad), torch.tensor([self.labels[i] for i in ids])
 
     def targets(self, ids: np.ndarray) -> int:
         """One label a text."""
         return len(ids)
+
+
+def padded(texts: list[list[int]], pad: int) -> Tensor:
+    """Token ids of B texts as (B, T), padded on the right to the longest."""
+    return nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in texts], batch_first=True, padding_value=pad)
 
 
 def read_labels(path: Path) -> list[str]:
@@ -84,14 +97,38 @@ def read_labels(path: Path) -> list[str]:
     return labels
 
 
+def check_labels(data: dict[str, LabelledTexts], labels: list[str], source: Path) -> None:
+    """Raises InputError where the training texts have one label only, or lack one that another split has."""
+    trained = set(data["train"].labels)
+    if len(trained) == 1:
+        (only,) = trained
+        raise InputError(f"{source}/train.jsonl: every text has the label {labels[only]!r}: expected two or more")
+    for split in ("val", "test"):
+        for line, number in enumerate(data[split].labels, start=1):
+            if number not in trained:
+                where = f"{source}/{split}.jsonl, line {line}: label = {labels[number]!r}"
+                raise InputError(f"{where}: no text of {source}/train.jsonl has it")
+
+
+def balanced_weights(labels: list[int], n_labels: int) -> Tensor:
+    """Weights n / (K n_k) of the K labels that occur, n_k times each: (n_labels,), 1 on average over the n texts."""
+    counts = np.bincount(labels, minlength=n_labels)
+    return torch.from_numpy(len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).float()
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
 def freeze(model: GPTClassifier, params: ClassificationParams) -> None:
-    """Leaves trainable what `params.trainable` says; the head always is.
+    """Leaves trainable what `params.trainable` says, adapters that it adds among it; the head always is.
 
     Raises InputError if the model has fewer blocks than `params.last_blocks`.
     """
-    if params.trainable == "all":
-        return
-    body = model.transformer.requires_grad_(False)
+    body = model.transformer
+    if params.trainable == "lora":
+        lora.add_lora(body, params.lora)
+    elif params.trainable != "all":
+        body.requires_grad_(False)
     if params.trainable == "last_blocks":
         if params.last_blocks > len(body.h):
             raise InputError(f"classification.last_blocks = {params.last_blocks}: the model has {len(body.h)} blocks")
@@ -100,23 +137,27 @@ def freeze(model: GPTClassifier, params: ClassificationParams) -> None:
 
 
 @torch.inference_mode()
-def predict(model: GPTClassifier, data: LabelledTexts, batch_size: int, world: World) -> np.ndarray:
-    """Probabilities (n, K) in float32 for every text, in order."""
+def predict(model: GPTClassifier, texts: list[list[int]], batch_size: int) -> np.ndarray:
+    """Log-probabilities (n, K) in float32 of token ids, in their order; texts of like lengths share a batch."""
     model.eval()
-    shares = []
-    for first in range(0, len(data), batch_size):
-        inputs, _ = data.batch(np.arange(first, min(first + batch_size, len(data))))
-        shares.append(model(move(inputs, world.device)).float().softmax(dim=1).cpu())
-    return torch.cat(shares).numpy()
+    weight = model.score.weight
+    order = np.argsort([len(ids) for ids in texts], kind="stable")
+    found = np.empty((len(texts), len(weight)), dtype=np.float32)
+    for first in range(0, len(texts), batch_size):
+        own = order[first : first + batch_size]
+        inputs = padded([texts[i] for i in own], model.pad)
+        found[own] = model(move(inputs, weight.device)).float().log_softmax(dim=1).cpu()
+    return found
 
 
 @dataclass
 class Classified:
     """A finished fine-tuning."""
 
-    model: GPTClassifier
+    model: GPTClassifier  # adapters merged
     history: History
     metrics: dict
+    classes: list[dict]  # one a label: precision, recall, F1
     predictions: list[dict]  # one a test text: text, label, prediction, probability
 
 
@@ -134,40 +175,44 @@ def finetune(
 ) -> Classified:
     """Trains a head, and as much of `base` as `params` says, on `rows["train"]`; reports on `rows["test"]`.
 
-    `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
-    malformed, and for training that diverges.
+    The validation loss, which says what weights are kept and when training ends, is the mean over texts as they come,
+    without class weights: an estimate of the loss on the test texts, to be compared between runs with weights and
+    without. `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
+    malformed, labels that cannot be learned, and training that diverges.
     """
     data = {
         split: LabelledTexts(rows[split], labels, tokenizer, base.config.block_size, f"{source}/{split}.jsonl")
         for split in ("train", "val", "test")
     }
+    check_labels(data, labels, source)
+    class_weights = balanced_weights(data["train"].labels, len(labels)) if params.class_weights == "balanced" else None
     torch.manual_seed(seed)
-    model = GPTClassifier(base, len(labels), tokenizer.eot)
+    model = GPTClassifier(base, len(labels), tokenizer.eot, class_weights)
     freeze(model, params)
+    sizes = trainable_parameters(model)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        probabilities = predict(model, data["val"], params.micro_batch_size, world)
-        actual = data["val"].labels
-        loss = -np.log(probabilities[np.arange(len(actual)), actual]).mean()
-        return {"loss": float(loss), "accuracy": float(accuracy_score(actual, probabilities.argmax(axis=1)))}
+        found, actual = predict(model, data["val"].ids, params.micro_batch_size), np.array(data["val"].labels)
+        right = found.argmax(axis=1) == actual
+        return {"loss": -float(found[np.arange(len(actual)), actual].mean()), "accuracy": float(right.mean())}
 
-    history = Trainer(model, data["train"], params, world=world, seed=seed, scratch=scratch, evaluate=evaluate).fit()
-    probabilities = predict(model, data["test"], params.micro_batch_size, world)
-    return Classified(model, history, metrics(probabilities, data), predictions(probabilities, rows["test"], labels))
-
-
-def metrics(probabilities: np.ndarray, data: dict[str, LabelledTexts]) -> dict:
-    """Accuracy with its standard error, macro F1, and what always answering the commonest training label scores."""
-    actual, predicted = data["test"].labels, probabilities.argmax(axis=1)
-    accuracy, n = float(accuracy_score(actual, predicted)), len(actual)
-    majority = Counter(data["train"].labels).most_common(1)[0][0]
-    return {
-        "accuracy": accuracy,
-        "accuracy_stderr": math.sqrt(accuracy * (1 - accuracy) / n),
-        "f1": float(f1_score(actual, predicted, average="macro")),
-        "majority_accuracy": actual.count(majority) / n,
-        "n": n,
+    how = {"world": world, "seed": seed, "scratch": scratch, "evaluate": evaluate}
+    history = Trainer(model, data["train"], params, **how, keep_best=True, patience=params.patience).fit()
+    if params.trainable == "lora":
+        lora.merge(model.transformer)
+    found = predict(model, data["test"].ids, params.micro_batch_size)
+    actual, predicted = np.array(data["test"].labels), found.argmax(axis=1)
+    metrics = {
+        **scores(actual, predicted, seed),
+        "majority_accuracy": float(np.mean(actual == np.bincount(data["train"].labels).argmax())),
+        "bag_of_words_accuracy": bag_of_words_accuracy(rows["train"], rows["test"]),
+        "n": len(actual),
+        "best_step": history.best_step,
+        "truncated": sum(part.truncated for part in data.values()),
+        **sizes,
     }
+    classes = by_class(actual, predicted, labels)
+    return Classified(model, history, metrics, classes, predictions(np.exp(found), rows["test"], labels))
 
 
 def predictions(probabilities: np.ndarray, rows: list[dict], labels: list[str]) -> list[dict]:
@@ -176,6 +221,9 @@ def predictions(probabilities: np.ndarray, rows: list[dict], labels: list[str]) 
         {**row, "prediction": labels[share.argmax()], "probability": round(float(share.max()), 4)}
         for row, share in zip(rows, probabilities, strict=True)
     ]
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------------------
 
 
 def save(model: GPTClassifier, labels: list[str], directory: Path) -> None:
@@ -190,3 +238,23 @@ def save(model: GPTClassifier, labels: list[str], directory: Path) -> None:
     }
     state = {**weights.to_hf(body.state_dict()), "score.weight": model.score.weight.detach().cpu().contiguous()}
     weights.save_checkpoint(directory, config, state)
+
+
+def load(directory: Path) -> tuple[GPTClassifier, list[str]]:
+    """Reads a `GPT2ForSequenceClassification` checkpoint, ours or another's: the model, in eval mode, and the labels.
+
+    As in transformers, a label without a name in `config.json` is LABEL_0, LABEL_1 and so on. Raises InputError where
+    there is no checkpoint, or it has no classification head.
+    """
+    config, raw = weights.read_config(directory)
+    state = weights.from_hf(weights.read_state(directory))
+    head = state.pop("score.weight", None)
+    if head is None:
+        raise InputError(f"{directory}: no classifier: its model.safetensors has no tensor score.weight")
+    pad = config.vocab_size - 1 if raw.get("pad_token_id") is None else raw["pad_token_id"]
+    with torch.device("meta"):  # the parameters come from the file
+        model = GPTClassifier(GPT(config), len(head), pad)
+    state = {f"transformer.{name}": tensor for name, tensor in state.items()} | {"score.weight": head}
+    weights.load_state(model, state, directory / "model.safetensors")
+    names = raw.get("id2label") or {}
+    return model.eval(), [names.get(str(number), f"LABEL_{number}") for number in range(len(head))]

@@ -118,12 +118,11 @@ class TrainParams(OptimParams):
     sample_tokens: PositiveInt
 
 
-class ClassificationParams(OptimParams):
-    """Fine-tuning a classification head."""
+class FineTuneParams(OptimParams):
+    """Training that goes on from a trained model and ends with the weights of the lowest validation loss."""
 
     init: Literal["pretrain", "gpt2"]  # the model to start from
-    trainable: Literal["all", "last_blocks", "head"]  # what is not frozen
-    last_blocks: PositiveInt  # how many blocks train, with ln_f, when trainable is last_blocks
+    patience: PositiveInt | None  # evaluations in a row without a lower validation loss that end training; None: never
 
 
 class LoRAParams(Section):
@@ -144,14 +143,38 @@ class LoRAParams(Section):
         return targets
 
 
-class InstructionParams(OptimParams):
+class ClassificationParams(FineTuneParams):
+    """Fine-tuning a classification head."""
+
+    trainable: Literal["all", "last_blocks", "head", "lora"]  # besides the head; lora: adapters in every block
+    last_blocks: PositiveInt  # how many blocks train, with ln_f, when trainable is last_blocks
+    lora: LoRAParams  # the adapters, when trainable is lora
+    class_weights: Literal["none", "balanced"]  # in the training loss; balanced: each label counts alike
+
+
+class JudgeParams(Section):
+    """A language model on a server that scores answers."""
+
+    # An OpenAI-compatible API, such as http://localhost:11434/v1; blank: nothing is judged.
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]\S*$")] | None
+    model: Text | None  # as that server names it
+
+    @field_validator("model")
+    @classmethod
+    def _named_with_url(cls, model: str | None, info: ValidationInfo) -> str | None:
+        if model is None and info.data.get("url"):
+            raise ValueError(f"must name a model of url = {info.data['url']!r}")
+        return model
+
+
+class InstructionParams(FineTuneParams):
     """Fine-tuning on instructions."""
 
-    init: Literal["pretrain", "gpt2"]
     method: Literal["full", "lora"]
     lora: LoRAParams
     responses: PositiveInt  # test examples that are answered in full, before and after
     response_tokens: PositiveInt  # longest answer
+    judge: JudgeParams
 
 
 # --- evaluation ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Text from a model, token by token, on a cache of keys and values. As a command it prints the text as it comes:
 
     python -m gpt2.generate --model data/models/pretrain --prompt "Returns the" --temperature 0.8 --top-k 50
+    python -m gpt2.generate --model data/models/instruction --instruction "Name a colour." --greedy
 
 Shapes: B texts generated together, T time (tokens), S columns of the cache filled so far, C channels, V vocabulary.
 """
@@ -9,7 +10,6 @@ import argparse
 import codecs
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from gpt2 import weights
-from gpt2.errors import InputError
+from gpt2 import alpaca, weights
+from gpt2.command import Parser, run, start
 from gpt2.model import GPT, KVCache
 from gpt2.tokenizer import Tokenizer
 
@@ -31,12 +31,8 @@ def load(directory: Path, device: str | None = None) -> tuple[GPT, Tokenizer]:
 
     Raises InputError where either is missing or malformed, or their vocabularies differ in size.
     """
-    model, tokenizer = weights.load(directory), Tokenizer.load(directory)
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise InputError(
-            f"{directory}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}: "
-            "expected the same vocabulary"
-        )
+    model = weights.load(directory)
+    tokenizer = Tokenizer.load(directory, model.config.vocab_size)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return model.to(device).eval(), tokenizer
 
@@ -170,22 +166,17 @@ def _new_cache(model: GPT, batch_size: int, length: int) -> KVCache:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    try:
-        _print_samples(_parser().parse_args(argv))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print()
-        return 130
-    return 0
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.input is not None and args.instruction is None:
+        parser.error("argument --input: not allowed without argument --instruction")
+    return run(lambda: _print_samples(args))
 
 
 def _print_samples(args: argparse.Namespace) -> None:
     """Prints the first sample as it comes, and the others, generated beside it, after it."""
     model, tokenizer = load(args.model)
-    given = sys.stdin.buffer.read() if args.prompt == "-" else os.fsencode(args.prompt)
-    prompt = given.decode(errors="replace")
+    prompt, shown = _prompt(args)
     ids = encode_prompt(tokenizer, prompt)
     if len(ids) > (limit := model.config.block_size):
         print(f"note: the model sees the last {limit} of the prompt's {len(ids)} tokens", file=sys.stderr)
@@ -201,12 +192,24 @@ def _print_samples(args: argparse.Namespace) -> None:
         stop=tokenizer.eot,
     )
     headers = [f"--- sample {i + 1} of {args.samples} ---\n" if args.samples > 1 else "" for i in range(args.samples)]
-    print(headers[0] + prompt, end="", flush=True)
-    rest = [header + prompt for header in headers[1:]]
+    print(headers[0] + shown, end="", flush=True)
+    rest = [header + shown for header in headers[1:]]
     for first, *others in _decode(tokenizer, steps, args.samples):
         print(first, end="", flush=True)
         rest = [text + piece for text, piece in zip(rest, others, strict=True)]
     print("", *rest, sep="\n")
+
+
+def _prompt(args: argparse.Namespace) -> tuple[str, str]:
+    """What the model continues, and what of it is printed: of an instruction, nothing but the answer is."""
+    if args.instruction is not None:
+        return alpaca.prompt(_text(os.fsencode(args.instruction)), _text(os.fsencode(args.input or ""))), ""
+    prompt = _text(sys.stdin.buffer.read() if args.prompt == "-" else os.fsencode(args.prompt))
+    return prompt, prompt
+
+
+def _text(given: bytes) -> str:
+    return given.decode(errors="replace")
 
 
 def _decode(tokenizer: Tokenizer, steps: Iterator[list[int]], samples: int) -> Iterator[list[str]]:
@@ -218,18 +221,16 @@ def _decode(tokenizer: Tokenizer, steps: Iterator[list[int]], samples: int) -> I
     yield [decoder.decode(b"", final=True) for decoder in decoders]
 
 
-class _Parser(argparse.ArgumentParser):
-    """Answers a wrong flag as any other mistake: one line and status 1, without repeating the usage."""
-
-    def error(self, message: str):
-        self.exit(1, f"error: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m gpt2.generate", description="Continues a text.")
+def _parser() -> Parser:
+    parser = Parser(prog="python -m gpt2.generate", description="Continues a text, or answers an instruction.")
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
-    add("--prompt", default="", metavar="TEXT", help="what to continue; -: standard input; default: a new document")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--prompt", default="", metavar="TEXT", help="what to continue; -: standard input; default: a new document"
+    )
+    begin.add_argument("--instruction", type=_filled, metavar="TEXT", help="answer this, as a tuned model learned to")
+    add("--input", type=_filled, metavar="TEXT", help="what the instruction is about")
     add("--new-tokens", type=_within(int, 1), default=64, metavar="N", help="at most so many; default: %(default)s")
     heat = parser.add_mutually_exclusive_group()
     heat.add_argument(
@@ -249,6 +250,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _filled(text: str) -> str:
+    """An argparse type: a text that is not blank."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a text")
+    return text
+
+
 def _within(kind: type, low: float, high: float = math.inf) -> Callable[[str], float]:
     """An argparse type: an int or float from `low` to `high`."""
     wanted = f"{kind.__name__} of at least {low}" if high == math.inf else f"{kind.__name__} from {low} to {high}"
@@ -266,6 +274,4 @@ def _within(kind: type, low: float, high: float = math.inf) -> Callable[[str], f
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: the model may write any character
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command without a word
-    sys.exit(main())
+    start(main)

@@ -1,6 +1,6 @@
 """Fine-tuning GPT-2 to follow instructions: Alpaca's prompt, loss on the response alone, full or LoRA.
 
-Shapes: B batch, T time, C channels.
+Shapes: B batch, T time, S scored positions of a batch, C channels.
 """
 
 from dataclasses import dataclass
@@ -11,31 +11,15 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 from torch import Tensor, nn
 
-from gpt2 import lora
+from gpt2 import judge, lora
+from gpt2.alpaca import prompt
 from gpt2.config import InstructionParams
 from gpt2.errors import InputError
 from gpt2.generate import generate_batch
-from gpt2.model import GPT, IGNORE, summed_cross_entropy
+from gpt2.model import GPT, summed_cross_entropy
 from gpt2.runtime import World
 from gpt2.tokenizer import Tokenizer
-from gpt2.train import History, Trainer, mean_loss
-
-# Taori et al. 2023, Stanford Alpaca: the wording that models of its kind are trained on.
-WITH_INPUT = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-)
-WITHOUT_INPUT = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:\n"
-)
-
-
-def prompt(instruction: str, input: str = "") -> str:
-    """The text that a response follows."""
-    template = WITH_INPUT if input else WITHOUT_INPUT
-    return template.format(instruction=instruction, input=input)
+from gpt2.train import History, Trainer, mean_loss, trainable_parameters
 
 
 class Responses:
@@ -60,21 +44,24 @@ class Responses:
             self.rows.append(row)
         if not self.samples:
             raise InputError(f"{where}: holds no example that fits the model's context of {block_size} tokens")
+        self.lengths = np.array([len(ids) for ids, _ in self.samples])
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Inputs and targets (B, T), padded on the right; targets are IGNORE but for response and `<|endoftext|>`."""
-        inputs, targets = [], []
-        for i in ids:
-            tokens, start = self.samples[i]
-            inputs.append(torch.tensor(tokens[:-1]))
-            targets.append(torch.tensor([IGNORE] * (start - 1) + tokens[start:]))
-        pad = nn.utils.rnn.pad_sequence
-        return pad(inputs, batch_first=True, padding_value=self.pad), pad(
-            targets, batch_first=True, padding_value=IGNORE
-        )
+        """Inputs (B, T), padded on the right, and targets (2, S): where each scored token follows, and which it is.
+
+        Scored are the tokens of the responses and `<|endoftext|>` after each. A place is that of the token before, in
+        the inputs laid end to end. The host knows them: were they looked up in a mask on a GPU, it would have to wait.
+        """
+        samples = [self.samples[i] for i in ids]
+        inputs = [torch.tensor(tokens[:-1]) for tokens, _ in samples]
+        padded = nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=self.pad)  # (B, T)
+        T = padded.size(1)
+        places = [torch.arange(start, len(tokens)) + (row * T - 1) for row, (tokens, start) in enumerate(samples)]
+        targets = [torch.tensor(tokens[start:]) for tokens, start in samples]
+        return padded, torch.stack((torch.cat(places), torch.cat(targets)))
 
     def targets(self, ids: np.ndarray) -> int:
         """Response tokens, with the end of each."""
@@ -89,10 +76,10 @@ class ResponseModel(nn.Module):
         self.model = model
 
     def forward(self, idx: Tensor, targets: Tensor) -> Tensor:
-        """Maps token ids and targets (B, T) to the cross-entropy in nats, summed over targets other than IGNORE."""
-        scored = targets != IGNORE  # (B, T)
-        hidden = self.model.hidden(idx)[scored]  # (targets, C)
-        return summed_cross_entropy(self.model.logits(hidden), targets[scored])
+        """Maps token ids (B, T) and the targets (2, S) of `Responses.batch` to the summed cross-entropy in nats."""
+        places, tokens = targets
+        hidden = self.model.hidden(idx).flatten(0, 1).index_select(0, places)  # (S, C)
+        return summed_cross_entropy(self.model.logits(hidden, aligned=hidden.is_cuda), tokens)
 
 
 @dataclass
@@ -102,7 +89,7 @@ class Instructed:
     model: GPT  # with adapters where the method is LoRA
     history: History
     metrics: dict
-    responses: list[dict]  # one a test example: instruction, input, expected, base, tuned
+    responses: list[dict]  # one a test example: instruction, input, expected, base, tuned, scores where judged
 
 
 def finetune(
@@ -119,7 +106,7 @@ def finetune(
     """Trains `model`, or adapters in it, on `rows["train"]`; answers examples of `rows["test"]` before and after.
 
     `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
-    malformed, and for training that diverges.
+    malformed, for training that diverges, and for a judge that cannot be asked.
     """
     data = {
         split: Responses(rows[split], tokenizer, model.config.block_size, f"{source}/{split}.jsonl")
@@ -128,6 +115,7 @@ def finetune(
     asked = data["test"].rows[: params.responses]
     torch.manual_seed(seed)
     base = answer(model, tokenizer, asked, params)
+    base_scores = judge.scores(params.judge, asked, base, seed)  # a judge that is not there is told now
     if params.method == "lora":
         lora.add_lora(model, params.lora)
 
@@ -135,26 +123,53 @@ def finetune(
         return {"loss": mean_loss(model, data["val"], params.micro_batch_size, world)}
 
     history = Trainer(
-        ResponseModel(model), data["train"], params, world=world, seed=seed, scratch=scratch, evaluate=evaluate
+        ResponseModel(model),
+        data["train"],
+        params,
+        world=world,
+        seed=seed,
+        scratch=scratch,
+        evaluate=evaluate,
+        keep_best=True,
+        patience=params.patience,
     ).fit()
+    taken = lora.merge(model)  # the answers are those of the model that is delivered
     tuned = answer(model, tokenizer, asked, params)
-    expected = [row["output"] for row in asked]
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    lora.unmerge(model, taken)
+    tuned_scores = judge.scores(params.judge, asked, tuned, seed)
     metrics = {
         "val_loss_before": history.val[0]["loss"],
-        "val_loss": history.val[-1]["loss"],
+        "val_loss": min(row["loss"] for row in history.val),  # of the weights that are kept
+        "best_step": history.best_step,
+        **_matches([row["output"] for row in asked], base, tuned),
+        **{f"skipped_{split}": part.skipped for split, part in data.items()},
+        **trainable_parameters(model),
+        **judge.metrics(params.judge, base_scores, tuned_scores),
+    }
+    columns = {"base": base, "tuned": tuned, "base_score": base_scores, "tuned_score": tuned_scores}
+    return Instructed(model, history, metrics, _table(asked, columns))
+
+
+def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:
+    return {
         "rouge_l_before": rouge_l(expected, base),
         "rouge_l": rouge_l(expected, tuned),
-        "exact_match": sum(a == b for a, b in zip(expected, tuned, strict=True)) / len(asked),
-        "n": len(asked),
-        "skipped": sum(part.skipped for part in data.values()),
-        "trainable_parameters": trainable,
+        "exact_match": sum(a == b for a, b in zip(expected, tuned, strict=True)) / len(expected),
+        "n": len(expected),
     }
-    responses = [
-        {"instruction": row["instruction"], "input": row["input"], "expected": row["output"], "base": b, "tuned": t}
-        for row, b, t in zip(asked, base, tuned, strict=True)
+
+
+def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:
+    """A row an example; a column that has no values, the scores where nothing is judged, is left out."""
+    return [
+        {
+            "instruction": row["instruction"],
+            "input": row["input"],
+            "expected": row["output"],
+            **{name: values[number] for name, values in columns.items() if values},
+        }
+        for number, row in enumerate(rows)
     ]
-    return Instructed(model, history, metrics, responses)
 
 
 def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], params: InstructionParams) -> list[str]:

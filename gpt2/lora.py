@@ -3,6 +3,7 @@
 Shapes: B batch, T time, r rank, I inputs, O outputs of a linear layer.
 """
 
+import copy
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,10 +35,11 @@ class LoRALinear(nn.Module):
         return self.base(x) + F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B) * self.scale
 
     def merged(self) -> nn.Linear:
-        """The plain layer that computes the same: W + (alpha / r) B A, added up in float64 and rounded once."""
+        """A plain layer that computes the same: W + (alpha / r) B A, added up in float64 and rounded once."""
         update = self.scale * self.lora_B.double() @ self.lora_A.double()  # (O, I)
-        self.base.weight.data = (self.base.weight.double() + update).to(self.base.weight.dtype)
-        return self.base
+        plain = copy.deepcopy(self.base)
+        plain.weight.copy_(self.base.weight.double() + update)
+        return plain
 
 
 def adapters(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
@@ -56,12 +58,21 @@ def add_lora(model: GPT, params: LoRAParams) -> None:
 
 
 @torch.no_grad()
-def merge(model: GPT) -> None:
-    """Folds every adapter into its layer: the model is a plain GPT-2 again, all of it trainable."""
-    for path, adapter in list(adapters(model)):
-        parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, adapter.merged())
-    model.requires_grad_(True)
+def merge(model: GPT) -> dict[str, LoRALinear]:
+    """Puts a plain layer in the place of every adapter, so that the model is a plain GPT-2; returns the adapters.
+
+    They keep the frozen weights as they were: `unmerge` puts them back.
+    """
+    taken = dict(adapters(model))
+    for name, adapter in taken.items():
+        model.set_submodule(name, adapter.merged())
+    return taken
+
+
+def unmerge(model: GPT, taken: dict[str, LoRALinear]) -> None:
+    """Undoes `merge`, which returned `taken`: weights and outputs are those before it, bit for bit."""
+    for name, adapter in taken.items():
+        model.set_submodule(name, adapter)
 
 
 def save_adapter(model: GPT, params: LoRAParams, directory: Path, base: str) -> None:

@@ -31,6 +31,8 @@ class Pretrained:
 class TokenWindows:
     """A token stream as samples of `block_size` tokens that do not overlap; the last partial window is left out."""
 
+    lengths = None  # all alike
+
     def __init__(self, stream: TokenStream, block_size: int, max_tokens: int | None = None):
         """`max_tokens` cuts the stream short. Raises InputError if not one window and its last target are left."""
         tokens = min(len(stream), max_tokens or len(stream))

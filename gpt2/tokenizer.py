@@ -112,14 +112,20 @@ class Tokenizer:
         write_json(directory / "tokenizer_config.json", _tokenizer_config(model_max_length))
 
     @classmethod
-    def load(cls, directory: Path) -> "Tokenizer":
+    def load(cls, directory: Path, vocab_size: int | None = None) -> "Tokenizer":
         """Reads vocab.json and merges.txt.
 
-        Raises InputError naming the file, and the line of merges.txt, if they are missing, malformed or disagree.
+        Raises InputError naming the file, and the line of merges.txt, if they are missing, malformed or disagree; and
+        where the vocabulary is not of `vocab_size`, that of the model that lies beside.
         """
         merges = _read_merges(directory / "merges.txt")
         expected = [*BYTES, *(left + right for left, right in merges), EOT.encode()]
         _check_vocab(directory / "vocab.json", {_spell(token): id for id, token in enumerate(expected)})
+        if vocab_size not in (None, len(expected)):
+            raise InputError(
+                f"{directory}: the tokenizer has {len(expected)} tokens, the model {vocab_size}: "
+                "expected the same vocabulary"
+            )
         return cls(merges)
 
 

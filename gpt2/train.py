@@ -17,7 +17,7 @@ from tqdm import tqdm
 from gpt2.checkpoint import Checkpoints
 from gpt2.config import OptimParams
 from gpt2.errors import InputError
-from gpt2.loader import BatchOrder, Dataset
+from gpt2.loader import BatchOrder, Dataset, by_length
 from gpt2.model import Dropout
 from gpt2.optim import learning_rate, make_optimizer
 from gpt2.progress import bar
@@ -38,12 +38,20 @@ class History:
     seconds: float = 0.0  # training time measured, without evaluation and the first steps
     timed_targets: int = 0  # targets seen in that time
 
+    @property
+    def best_step(self) -> int:
+        """The step with the lowest validation loss, the first of equals."""
+        return min(self.val, key=lambda row: row["loss"])["step"]
+
 
 class Trainer:
     """Takes a model through `params.steps` optimizer steps, evaluating and keeping checkpoints on the way.
 
     `evaluate(model)` returns named figures, one of them `loss`; every process calls it. `sample(model, step)` returns
     rows to keep; only the main process calls it. The model's `forward(inputs, targets)` returns the summed loss.
+
+    `keep_best`: the model ends with the weights that had the lowest validation loss, not with the last. `patience`:
+    training ends when so many evaluations in a row bring no loss lower than the lowest before them; None: never early.
     """
 
     def __init__(
@@ -57,6 +65,8 @@ class Trainer:
         scratch: Path,
         evaluate: Callable[[nn.Module], dict[str, float]],
         sample: Callable[[nn.Module, int], list[dict]] | None = None,
+        keep_best: bool = False,
+        patience: int | None = None,
     ):
         micro_batches = params.batch_size // params.micro_batch_size
         if micro_batches % world.size:
@@ -66,7 +76,9 @@ class Trainer:
             )
         self.model, self.data, self.params, self.world, self.seed = model.to(world.device), data, params, world, seed
         self.evaluate, self.sample = evaluate, sample
-        self.order = BatchOrder(len(data), params.batch_size, seed)
+        self.keep_best, self.patience = keep_best, patience
+        self.best: dict[str, Tensor] = {}  # with keep_best: the trained parameters as of best_step, on the CPU
+        self.order = BatchOrder(len(data), params.batch_size, seed, data.lengths)
         self.optimizer = make_optimizer(model, params)
         self.checkpoints = Checkpoints(scratch)
         self.history = History()
@@ -75,7 +87,7 @@ class Trainer:
         self.wrapped = self.model  # compiled and wrapped for DDP when training begins
 
     def fit(self) -> History:
-        """Trains to the last step, from the newest checkpoint where there is one.
+        """Trains to the last step or until patience ends, from the newest checkpoint where there is one.
 
         Raises InputError when the loss or gradient is no longer finite, naming the step and the last checkpoint.
         """
@@ -84,11 +96,16 @@ class Trainer:
         self._wrap()
         self.model.train()
         with self._progress() as progress, attention_kernels(self.world.device):
-            while self.history.step < self.params.steps:
-                self._evaluate_if_due()
+            self._evaluate_if_due()
+            while self.history.step < self.params.steps and not self._out_of_patience():
                 self._timed_step(progress)
                 self._checkpoint_if_due()
-            self._evaluate_if_due()
+                self._evaluate_if_due()
+            if self.world.main and self.history.step < self.params.steps:
+                why = f"no lower validation loss in {self.patience} evaluations"
+                progress.write(f"training ends at step {self.history.step}: {why}", file=sys.stderr)
+        if self.keep_best:
+            self.model.load_state_dict(self.best, strict=False)  # without what is frozen
         return self.history
 
     def _resume(self) -> None:
@@ -99,6 +116,7 @@ class Trainer:
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.best = {name: weight.cpu() for name, weight in state["best"].items()}
             self.history = History(**state["history"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.checkpoints.newest()}: not a checkpoint of this run; delete it: {error}") from None
@@ -107,7 +125,8 @@ class Trainer:
         done = self.history.step
         if self.world.main and done % self.params.checkpoint_every == 0 and done < self.params.steps:
             model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
-            self.checkpoints.save(done, {"model": model, "optimizer": optimizer, "history": asdict(self.history)})
+            state = {"model": model, "optimizer": optimizer, "best": self.best, "history": asdict(self.history)}
+            self.checkpoints.save(done, state)
 
     def _wrap(self) -> None:
         if self.compiled:
@@ -140,9 +159,16 @@ class Trainer:
         if not math.isfinite(row["loss"]):
             raise InputError(f"the validation loss is {row['loss']} at step {step}: the weights are not finite numbers")
         history.val.append(row)
+        if self.keep_best and history.best_step == step:
+            trained = ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
+            self.best = {name: weight.detach().to("cpu", copy=True) for name, weight in trained}
         if self.sample and self.world.main:
             history.samples += self.sample(self.model, step)
         self.model.train()
+
+    def _out_of_patience(self) -> bool:
+        since = [row for row in self.history.val if row["step"] > self.history.best_step]
+        return self.patience is not None and len(since) >= self.patience
 
     def _seen(self) -> int:
         return self.history.train[-1]["targets"] if self.history.train else 0
@@ -221,11 +247,21 @@ class Trainer:
         )
 
 
+def trainable_parameters(model: nn.Module) -> dict[str, float]:
+    """How many of a model's parameters train, and what share of them all, adapters included, that is."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    trainable = sum(size for size, trains in sizes if trains)
+    return {"trainable_parameters": trainable, "trainable_share": trainable / sum(size for size, _ in sizes)}
+
+
 def mean_loss(model: nn.Module, data: Dataset, batch_size: int, world: World) -> float:
     """Loss in nats a target over the whole of `data`, shared among the processes; added up in float64."""
+    order = np.arange(len(data))
+    if data.lengths is not None:
+        order = by_length(order, data.lengths)
     total, targets = torch.zeros((), dtype=torch.float64, device=world.device), 0
     for first in range(world.rank * batch_size, len(data), world.size * batch_size):
-        ids = np.arange(first, min(first + batch_size, len(data)))
+        ids = order[first : first + batch_size]
         inputs, outputs = data.batch(ids)
         total += model(move(inputs, world.device), move(outputs, world.device))
         targets += data.targets(ids)

@@ -31,6 +31,7 @@ def main(stage: Stage) -> None:
     write_json(reports / "metrics.json", done.metrics)
     write_csv(reports / "train.csv", done.history.train)
     write_csv(reports / "val.csv", done.history.val)
+    write_csv(reports / "classes.csv", done.classes)
     write_jsonl(reports / "predictions.jsonl", done.predictions)
     confusion = [{"actual": row["label"], "predicted": row["prediction"]} for row in done.predictions]
     write_csv(reports / "confusion.csv", confusion)

@@ -16,7 +16,7 @@ FACTS = {
 }
 REPORTS = {
     "pretrain": ("metrics.json", "throughput.json", "val.csv", "samples.jsonl"),
-    "classification": ("metrics.json", "train.csv", "val.csv", "predictions.jsonl", "confusion.csv"),
+    "classification": ("metrics.json", "train.csv", "val.csv", "predictions.jsonl", "classes.csv", "confusion.csv"),
     "instruction": ("metrics.json", "train.csv", "val.csv", "responses.jsonl"),
     "parity": ("metrics.json", "cases.csv"),
     "hellaswag": ("metrics.json", "predictions.jsonl"),

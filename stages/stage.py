@@ -25,8 +25,8 @@ from gpt2.section import Section
 from stages import PARENT
 from stages.params import read_params, read_yaml
 
-# Params that say how work is done and not what comes out: what was begun goes on when they change.
-HOW = ("tokens.executor", "tokens.workers", "tokens.slurm", "train.launcher")
+# Params that say how work is done, or what is done with it: what was begun goes on when they change.
+HOW = ("tokens.executor", "tokens.workers", "tokens.slurm", "train.launcher", "instruction.judge")
 
 
 class Stage:

@@ -34,6 +34,15 @@ OPTIM = {
     "eval_every": 4,
     "checkpoint_every": 5,
 }
+CLASSIFICATION = {
+    **OPTIM,
+    "init": "pretrain",
+    "patience": None,
+    "trainable": "all",
+    "last_blocks": 1,
+    "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["attn.c_attn", "mlp.c_fc"]},
+    "class_weights": "none",
+}
 CONFIG = GPTConfig(block_size=16, n_layer=2, n_embd=32, n_head=4, dropout=0.1, vocab_size=300)
 
 

@@ -5,24 +5,50 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2ForSequenceClassification
+from sklearn.utils.class_weight import compute_class_weight
+from transformers import GPT2Config, GPT2ForSequenceClassification
 
-from gpt2.classification import GPTClassifier, LabelledTexts, finetune, freeze, metrics, read_labels, save
+from gpt2 import lora
+from gpt2.classification import (
+    Classified,
+    GPTClassifier,
+    LabelledTexts,
+    balanced_weights,
+    finetune,
+    freeze,
+    load,
+    predict,
+    read_labels,
+    save,
+)
 from gpt2.config import ClassificationParams
 from gpt2.errors import InputError
 from gpt2.files import write_json
-from tests.small import ALONE, CONFIG, OPTIM, byte_tokenizer, small_model
+from gpt2.train import Trainer
+from gpt2.weights import save as save_base
+from tests.small import ALONE, CLASSIFICATION, CONFIG, byte_tokenizer, small_model
 
 LABELS = ["cold", "hot"]
 TOKENIZER = byte_tokenizer()
 
 
 def params(**changes) -> ClassificationParams:
-    return ClassificationParams(**{**OPTIM, "init": "pretrain", "trainable": "all", "last_blocks": 1, **changes})
+    return ClassificationParams(**{**CLASSIFICATION, **changes})
 
 
 def classifier() -> GPTClassifier:
     return GPTClassifier(small_model(vocab_size=257, dropout=0.0), len(LABELS), TOKENIZER.eot).eval()
+
+
+WORDS = (("ice", "cold"), ("sun", "hot"))
+ROWS = [{"text": f"{word} {i}", "label": label} for i in range(20) for word, label in WORDS]
+
+
+def finetuned(scratch, rows=None, labels=LABELS, **changes) -> Classified:
+    """A small model that learned to tell ROWS apart, or other rows."""
+    rows = rows or {"train": ROWS[:30], "val": ROWS[30:], "test": ROWS[30:]}
+    where = {"source": Path("data/raw/classification"), "seed": 0, "scratch": scratch, "world": ALONE}
+    return finetune(small_model(vocab_size=257, dropout=0.0), TOKENIZER, rows, labels, params(**changes), **where)
 
 
 def data(rows: list[dict]) -> LabelledTexts:
@@ -39,6 +65,27 @@ def test_transformers_loads_it_with_equal_logits_in_a_padded_batch(tmp_path):
     assert ids.shape == (3, CONFIG.block_size)
     assert (ours(ids) - theirs(ids).logits).abs().max() < 1e-5
     assert theirs.config.id2label == {0: "cold", 1: "hot"}
+    again, labels = load(tmp_path)
+    assert torch.equal(again(ids), ours(ids)) and labels == LABELS and not again.training
+
+
+@torch.no_grad()
+def test_a_checkpoint_of_transformers_is_read_with_equal_logits(tmp_path):
+    shape = {"vocab_size": 257, "n_positions": 16, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    theirs = GPT2ForSequenceClassification(GPT2Config(**shape, num_labels=3, pad_token_id=256)).eval()
+    theirs.save_pretrained(tmp_path)
+    ours, labels = load(tmp_path)
+    ids, _ = data([{"text": text, "label": "hot"} for text in ("a", "warm as toast")]).batch(np.arange(2))
+    assert (ours(ids) - theirs(ids).logits).abs().max() < 1e-5
+    assert labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
+
+
+def test_a_directory_that_is_no_classifier_is_told(tmp_path):
+    save_base(small_model(), tmp_path)
+    with pytest.raises(InputError, match=rf"^{tmp_path}: no classifier: .* no tensor score\.weight$"):
+        load(tmp_path)
+    with pytest.raises(InputError, match=r"nowhere: no such model directory$"):
+        load(tmp_path / "nowhere")
 
 
 @torch.no_grad()
@@ -50,16 +97,32 @@ def test_padding_does_not_change_a_prediction():
     torch.testing.assert_close(model(together)[:1], model(alone), atol=1e-5, rtol=0)
 
 
+def test_texts_of_like_lengths_share_a_batch_and_keep_their_places():
+    model, texts = classifier(), [TOKENIZER.encode("x" * length) for length in (9, 2, 16, 3, 5)]
+    found = predict(model, texts, batch_size=2)
+    alone = np.concatenate([predict(model, [text], batch_size=1) for text in texts])
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("trainable", "expected"),
-    [("head", {"score"}), ("last_blocks", {"score", "transformer.h.1", "transformer.ln_f"}), ("all", None)],
+    [
+        ("head", {"score"}),
+        ("last_blocks", {"score", "transformer.h.1", "transformer.ln_f"}),
+        (
+            "lora",
+            {"score", *(f"transformer.h.{i}.{name}.lora_" for i in (0, 1) for name in ("attn.c_attn", "mlp.c_fc"))},
+        ),
+        ("all", None),
+    ],
 )
 def test_only_what_the_policy_names_is_trained(trainable, expected):
     model = classifier()
     freeze(model, params(trainable=trainable))
     model(torch.tensor([[1, 2, 3]]), torch.tensor([1])).backward()
     for name, parameter in model.named_parameters():
-        trained = expected is None or any(name.startswith(f"{prefix}.") for prefix in expected)
+        trained = expected is None or name.startswith(tuple(expected))
         assert parameter.requires_grad == (parameter.grad is not None) == trained, name
 
 
@@ -81,11 +144,33 @@ def test_a_bad_row_is_named(row, words):
         data([{"text": "fire", "label": "hot"}, row])
 
 
-def test_messages_name_the_folder_that_rows_come_from(tmp_path):
-    rows = {"train": [{"text": "fire", "label": "hot"}], "val": [{"text": "fire", "label": "warm"}]}
-    where = {"source": Path("data/raw/classification"), "seed": 0, "scratch": tmp_path, "world": ALONE}
-    with pytest.raises(InputError, match="^data/raw/classification/val.jsonl, line 1: label = 'warm'"):
-        finetune(small_model(vocab_size=257), TOKENIZER, rows, LABELS, params(), **where)
+@pytest.mark.parametrize(
+    ("split", "rows", "message"),
+    [
+        (
+            "val",
+            [*ROWS, {"text": "fire", "label": "warm"}],
+            "val.jsonl, line 41: label = 'warm': expected one of cold, hot",
+        ),
+        ("train", ROWS[::2], "train.jsonl: every text has the label 'cold': expected two or more"),
+        (
+            "test",
+            [*ROWS, {"text": "tea", "label": "mild"}],
+            "test.jsonl, line 41: label = 'mild': no text of data/raw/classification/train.jsonl has it",
+        ),
+        ("val", [], "val.jsonl: holds no examples"),
+    ],
+)
+def test_rows_that_cannot_be_learned_from_are_told(tmp_path, split, rows, message):
+    labels = [*LABELS, "mild"] if "mild" in message else LABELS
+    with pytest.raises(InputError) as error:
+        finetuned(tmp_path, {"train": ROWS, "val": ROWS, "test": ROWS} | {split: rows}, labels)
+    assert str(error.value) == f"data/raw/classification/{message}"
+
+
+def test_texts_longer_than_the_context_are_cut_and_counted():
+    texts = data([{"text": "x" * length, "label": "hot"} for length in (15, 16, 17, 400)])
+    assert texts.lengths.tolist() == [15, 16, 16, 16] and texts.truncated == 2
 
 
 @pytest.mark.parametrize("labels", [["hot"], ["hot", "hot"], ["hot", 1], {"hot": 0, "cold": 1}, "hot", None])
@@ -98,35 +183,86 @@ def test_labels_are_two_different_texts_or_more(tmp_path, labels):
     assert read_labels(path) == LABELS
 
 
-def test_metrics_against_a_count_by_hand():
-    actual = ["hot", "hot", "cold", "hot"]
-    sets = {
-        "train": data([{"text": "t", "label": label} for label in ("hot", "hot", "cold")]),
-        "test": data([{"text": "t", "label": label} for label in actual]),
-    }
-    given = np.eye(2, dtype=np.float32)[[1, 0, 0, 1]]  # right, wrong, right, right
-    figures = metrics(given, sets)
-    assert figures["accuracy"] == 0.75 and figures["majority_accuracy"] == 0.75 and figures["n"] == 4
-    assert figures["f1"] == pytest.approx((2 * 2 / 5 + 2 * 1 / 3) / 2 + (0.8 - 2 * 2 / 5) / 2)
-    assert figures["accuracy_stderr"] == pytest.approx((0.75 * 0.25 / 4) ** 0.5)
+def test_balanced_weights_are_those_of_scikit_learn():
+    labels = [0, 0, 0, 3, 3, 1]
+    weights = balanced_weights(labels, 4).numpy()
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
+    np.testing.assert_allclose(weights[[0, 1, 3]], expected, rtol=1e-6)
+    assert weights[labels].mean() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("precision", ["float32", "auto"])
-def test_it_learns_to_tell_texts_apart(tmp_path, precision):
-    rows = [
-        {"text": f"{word} {i}", "label": label} for i in range(20) for word, label in (("ice", "cold"), ("sun", "hot"))
-    ]
-    done = finetune(
-        small_model(vocab_size=257, dropout=0.0),
-        TOKENIZER,
-        {"train": rows[:30], "val": rows[30:], "test": rows[30:]},
-        LABELS,
-        params(steps=40, precision=precision),
-        source=tmp_path,
-        seed=0,
-        scratch=tmp_path,
-        world=ALONE,
+def test_class_weights_scale_the_training_loss_of_each_label():
+    plain, ids = classifier(), torch.tensor([[1, 2], [3, 4]])
+    weighted = GPTClassifier(plain.transformer, 2, plain.pad, torch.tensor([0.5, 3.0]))
+    weighted.score = plain.score
+    cold, hot = (plain(ids[i : i + 1], torch.tensor([i])) for i in (0, 1))
+    torch.testing.assert_close(weighted(ids, torch.tensor([0, 1])), 0.5 * cold + 3.0 * hot)
+    assert torch.equal(weighted(ids), plain(ids))
+
+
+def test_balancing_finds_the_rare_label_and_leaves_the_validation_loss_as_it_is(tmp_path):
+    rows = {"train": [*ROWS[::2], *ROWS[1:4:2]], "val": ROWS, "test": ROWS}  # 20 cold, 2 hot
+    plain, balanced = (
+        finetuned(tmp_path / how, rows, class_weights=how, trainable="head", steps=30, lr=0.003)
+        for how in ("none", "balanced")
     )
-    assert done.metrics["accuracy"] == 1.0 and done.history.val[-1]["accuracy"] == 1.0
-    assert [row["prediction"] for row in done.predictions] == [row["label"] for row in rows[30:]]
+    assert balanced.history.val[0] == plain.history.val[0]
+    assert balanced.history.train[0]["loss"] != plain.history.train[0]["loss"]
+    recalls = [done.classes[1]["recall"] for done in (plain, balanced)]
+    assert recalls[1] > recalls[0] + 0.2
+
+
+@pytest.mark.parametrize("trainable", ["all", "lora"])
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_it_learns_to_tell_texts_apart(tmp_path, trainable, precision):
+    done = finetuned(tmp_path, steps=40, precision=precision, trainable=trainable)
+    figures = done.metrics
+    assert figures["accuracy"] == figures["f1"] == done.history.val[-1]["accuracy"] == 1.0
+    assert figures["bag_of_words_accuracy"] == 1.0 and figures["majority_accuracy"] == 0.5 and figures["n"] == 10
+    assert figures["truncated"] == 0
+    assert [row["prediction"] for row in done.predictions] == [row["label"] for row in ROWS[30:]]
     assert all(0.5 <= row["probability"] <= 1 for row in done.predictions)
+    assert [row["label"] for row in done.classes] == LABELS and all(row["f1"] == 1.0 for row in done.classes)
+
+
+def test_after_lora_the_checkpoint_is_plain_and_its_adapters_are_counted(tmp_path):
+    done = finetuned(tmp_path / "scratch", trainable="lora")
+    adapters = 2 * (4 * (32 + 96) + 4 * (32 + 128))  # layers, rank, inputs and outputs of c_attn and of c_fc
+    parameters = sum(parameter.numel() for parameter in classifier().parameters())
+    assert done.metrics["trainable_parameters"] == adapters + 2 * 32
+    assert done.metrics["trainable_share"] == (adapters + 2 * 32) / (parameters + adapters)
+    assert not list(lora.adapters(done.model))
+    save(done.model, LABELS, tmp_path / "model")
+    _, loaded = GPT2ForSequenceClassification.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not loaded["missing_keys"] and not loaded["unexpected_keys"]
+
+
+def test_what_is_tested_is_the_model_of_the_lowest_validation_loss(tmp_path):
+    done = finetuned(tmp_path, steps=40, lr=0.3, min_lr=0.3, trainable="all", patience=2)  # so fast that it diverges
+    lowest = min(row["loss"] for row in done.history.val)
+    last = done.history.val[-1]
+    assert done.metrics["best_step"] < last["step"] < 40 and lowest < last["loss"]
+    found = predict(done.model, data(ROWS[30:]).ids, batch_size=4)
+    actual = np.array(data(ROWS[30:]).labels)
+    assert -found[np.arange(10), actual].mean() == pytest.approx(lowest, rel=1e-4)
+
+
+def test_a_killed_run_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    step = Trainer._step
+
+    def dying(trainer, number):
+        if number == 7:
+            raise KeyboardInterrupt
+        return step(trainer, number)
+
+    how = {"trainable": "lora", "class_weights": "balanced"}
+    whole = finetuned(tmp_path / "whole", **how)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "_step", dying)
+        finetuned(tmp_path / "parts", **how)
+    again = finetuned(tmp_path / "parts", **how)
+    assert again.history.train == whole.history.train and again.metrics == whole.metrics
+    save(whole.model, LABELS, tmp_path / "first")
+    save(again.model, LABELS, tmp_path / "second")
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second"))
+    assert first == second

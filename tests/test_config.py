@@ -36,8 +36,14 @@ def test_shipped_params_are_valid_and_frozen(raw):
         ("train", "schedule", "linear", ["train.schedule = 'linear'", "cosine", "wsd"]),
         ("train", "decay_steps", -1, ["train.decay_steps = -1", "greater than or equal to 0"]),
         ("train", "precision", "half", ["train.precision = 'half'", "float32", "bfloat16"]),
+        ("classification", "trainable", "some", ["classification.trainable = 'some'", "last_blocks", "lora"]),
+        ("classification", "class_weights", None, ["classification.class_weights = None", "balanced"]),
+        ("classification", "patience", 0, ["classification.patience = 0", "greater than 0"]),
         ("docstrings", "packages", [], ["docstrings.packages = []", "at least 1"]),
         ("instruction", "lora", None, ["instruction.lora = None"]),
+        ("instruction", "patience", 0, ["instruction.patience = 0", "greater than 0"]),
+        ("instruction", "judge", {"url": "localhost", "model": "m"}, ["instruction.judge.url = 'localhost'", "https"]),
+        ("instruction", "judge", {"url": "http://a/v1", "model": None}, ["judge.model = None", "url = 'http://a/v1'"]),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(raw, section, key, value, words):

@@ -4,12 +4,13 @@ import io
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import GPT2LMHeadModel, LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper, pipeline
 
-from gpt2 import weights
+from gpt2 import alpaca, weights
 from gpt2.bpe import train_bpe
 from gpt2.generate import _decode, choose, complete, generate, generate_batch, load, main
 from gpt2.model import GPT
@@ -244,6 +245,15 @@ def test_a_long_prompt_is_used_with_a_note(command):
     assert err == "note: the model sees the last 64 of the prompt's 100 tokens\n"
 
 
+@pytest.mark.parametrize(("input", "more"), [(None, ()), ("the dog", ("--input", "the dog"))])
+def test_an_instruction_is_asked_in_alpaca_s_words_and_the_answer_alone_is_printed(directory, command, input, more):
+    arguments = ("--greedy", "--new-tokens", "12")
+    status, out, err = command("--instruction", "the cat sat", *more, *arguments)
+    asked = alpaca.prompt("the cat sat", input or "")
+    assert (status, asked + out) == (0, command("--prompt", asked, *arguments)[1])
+    assert err.startswith("note: ")  # the small model's context is shorter than the wording
+
+
 def test_a_prompt_that_is_not_utf8_is_printed_with_replacements(command):
     assert command("--prompt", "the \udcff", "--new-tokens", "1")[1].startswith("the \ufffd")
 
@@ -260,6 +270,10 @@ def test_a_prompt_that_is_not_utf8_is_printed_with_replacements(command):
         (("--samples", "many"), "--samples: 'many': expected int of at least 1"),
         (("--seed", "-1"), "--seed: '-1': expected int from 0"),
         (("--greedy", "--temperature", "1"), "not allowed with"),
+        (("--prompt", "a", "--instruction", "b"), "--instruction: not allowed with argument --prompt"),
+        (("--input", "a"), "--input: not allowed without argument --instruction"),
+        (("--instruction", " "), "--instruction: ' ': expected a text"),
+        (("--instruction", "a", "--input", ""), "--input: '': expected a text"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
@@ -294,3 +308,11 @@ def test_text_streams_and_an_interrupt_is_quiet(directory):
         finally:
             process.kill()
     assert (process.returncode, err) == (130, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_full_standard_output_is_one_line(directory):
+    arguments = ["--model", str(directory), "--prompt", "the cat", "--new-tokens", "3"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "gpt2.generate", *arguments], stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"error: standard output: No space left on device\n")

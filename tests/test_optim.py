@@ -12,7 +12,7 @@ from gpt2.config import ClassificationParams, GPTConfig, LoRAParams, OptimParams
 from gpt2.errors import InputError
 from gpt2.model import GPT
 from gpt2.optim import learning_rate, make_optimizer
-from tests.small import CONFIG, OPTIM, small_model
+from tests.small import CLASSIFICATION, CONFIG, OPTIM, small_model
 
 # --- learning rate -------------------------------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
 
 def classifier(trainable: str) -> GPTClassifier:
     model = GPTClassifier(small_model(), 2, pad=0)
-    freeze(model, ClassificationParams(**OPTIM, init="pretrain", trainable=trainable, last_blocks=1))
+    freeze(model, ClassificationParams(**{**CLASSIFICATION, "trainable": trainable}))
     return model
 
 

@@ -79,10 +79,24 @@ def inputs(text: str = HOSTILE) -> dict:
             "samples": [{"step": step, "prompt": "Returns", "text": f"sample {step} {text}"} for step in range(30)],
         },
         "classification": {
-            "metrics": {"accuracy": 0.75, "accuracy_stderr": 0.01, "f1": 0.7, "majority_accuracy": 0.5, "n": 20},
+            "metrics": {
+                **{"accuracy": 0.75, "accuracy_stderr": 0.01, "f1": 0.7, "f1_stderr": 0.02, "n": 20},
+                **{"majority_accuracy": 0.5, "bag_of_words_accuracy": 0.625, "best_step": 4, "truncated": 3},
+                **{"trainable_parameters": 5678, "trainable_share": 1.0},
+            },
             "train": curve,
             "val": csv(step=val, loss=[0.7, 0.5, 0.4], accuracy=[0.5, 0.6, 0.75]),
             "predictions": predictions,
+            "classes": csv(
+                label=LABELS,
+                n=[20, 0],
+                predicted=[10, 10],
+                precision=[1.0, 0.0],
+                precision_stderr=[0.0, 0.0],
+                recall=[0.5, ""],
+                recall_stderr=[0.112, ""],
+                f1=[2 / 3, 0.0],
+            ),
             "confusion": csv(
                 actual=[row["label"] for row in predictions], predicted=[row["prediction"] for row in predictions]
             ),
@@ -90,7 +104,8 @@ def inputs(text: str = HOSTILE) -> dict:
         "instruction": {
             "metrics": {
                 **{"val_loss_before": 4.0, "val_loss": 3.0, "rouge_l_before": 0.1, "rouge_l": 0.2},
-                **{"exact_match": 0.0, "n": 15},
+                **{"exact_match": 0.0, "n": 15, "best_step": 4, "trainable_parameters": 1234, "trainable_share": 0.025},
+                **{"skipped_train": 3, "skipped_val": 2, "skipped_test": 1},
             },
             "train": curve,
             "val": csv(step=val, loss=[4.0, 3.5, 3.0]),
@@ -247,6 +262,16 @@ def test_every_metric_stands_on_the_page(html):
         assert shown in html
 
 
+def test_a_classifier_stands_beside_its_baselines_and_label_by_label(page):
+    said = [" ".join(text.split()) for text in page.text("dd")]
+    for start in ("0.700 ± 0.020", "0.500, always", "0.625, a logistic regression", "5,678 parameters, 100.0%"):
+        assert any(text.startswith(start) for text in said), start
+    cells = page.text("td", **{"class": "number"})
+    first = cells.index("0.500 ± 0.112") - 3
+    assert cells[first : first + 5] == ["20", "10", "1.000 ± 0.000", "0.500 ± 0.112", "0.667"]
+    assert cells[first + 5 : first + 10] == ["0", "10", "0.000 ± 0.000", "—", "0.000"]
+
+
 def test_long_lists_are_cut_evenly(page):
     steps = page.text("span", **{"class": "step"})
     assert len(steps) == 8 and (steps[0], steps[-1]) == ("step 0", "step 29")
@@ -271,6 +296,20 @@ def test_a_model_taken_over_as_it_is_has_no_training_to_show():
     assert headline(data)["pretrain"]["steps"] == 0 and "train_loss" not in headline(data)["pretrain"]
 
 
+def test_a_judge_is_shown_with_what_it_was_asked_and_scores_alone_count():
+    data = inputs()
+    assert "score of 0 to 100" not in render(data, LINEAGE, {})
+    data["instruction"]["metrics"] |= {"judge_model": "<grader>", "judge_prompt": "Grade {answer}.", "judge_n": 14}
+    data["instruction"]["metrics"] |= {"judge_score_before": 12.345, "judge_score": None, "judge_unscored": 16}
+    data["instruction"]["responses"] = [
+        {**row, "base_score": 12, "tuned_score": None} for row in data["instruction"]["responses"]
+    ]
+    said = " ".join(render(data, LINEAGE, {}).split())
+    for words in ("by &lt;grader&gt;, 14 responses", "12.3", "without a score: 16", "Grade {answer}.", "score: none"):
+        assert words in said
+    assert "judge_prompt" not in headline(data)["instruction"] and "judge_score" not in headline(data)["instruction"]
+
+
 def verdict_of(data: dict, part: str) -> str:
     (found,) = [row.status for row in verdicts(data) if part in row.claim]
     return found
@@ -282,7 +321,7 @@ def verdict_of(data: dict, part: str) -> str:
         ("ln V", "pretrain", "initial_loss", 5.85, 5.86),  # ln 300 = 5.704
         ("ln V", "pretrain", "initial_loss", 5.56, 5.55),
         ("context", "pretrain", "val_loss", 2.69, 2.71),  # 4.5 - 1.8
-        ("classifies", "classification", "accuracy", 0.70, 0.69),
+        ("classifies", "classification", "accuracy", 0.75, 0.74),
         ("instructions", "instruction", "val_loss", 3.99, 4.0),
         ("chance", "hellaswag", "acc_norm", 0.271, 0.269),
         ("same logits", "parity", "max_abs_logit_diff", 1e-4, 1.01e-4),

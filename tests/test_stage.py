@@ -13,7 +13,7 @@ DVC = """
 stages:
   demo:
     cmd: python -m stages.demo
-    params: [seed, data.corpus, tokens]
+    params: [seed, data.corpus, tokens, instruction.judge]
     deps: [text, "models/${classification.init}"]
     outs: [out/tokens]
     metrics:
@@ -107,6 +107,7 @@ def test_scratch_follows_the_inputs(repo):
         ("heldout: 0.01", "heldout: 0.02", False),
         ("executor: local", "executor: ray", True),  # how, not what
         ("workers:", "workers: 3", True),
+        ("    model:\n", "    model: grader\n", True),  # what is done with it
         ("", "", True),
     ):
         text = params.replace(old, new)

@@ -18,6 +18,8 @@ from tests.small import ALONE, CONFIG, OPTIM
 class Counting:
     """Windows of a counting sequence: the next token is this one plus one."""
 
+    lengths = None
+
     def __init__(self, n: int = 40):
         self.n = n
 
@@ -32,12 +34,15 @@ class Counting:
         return len(ids) * 16
 
 
-def trainer(scratch, evaluate=None, world=ALONE, dropout=CONFIG.dropout, **changes) -> Trainer:
+def trainer(
+    scratch, evaluate=None, world=ALONE, dropout=CONFIG.dropout, keep_best=False, patience=None, **changes
+) -> Trainer:
     torch.manual_seed(0)
     model, data = GPT(CONFIG.model_copy(update={"dropout": dropout})).eval(), Counting()  # eval: as checkpoints load
     params = OptimParams(**{**OPTIM, **changes})
     evaluate = evaluate or (lambda model: {"loss": mean_loss(model, data, 8, world)})
-    return Trainer(model, data, params, world=world, seed=5, scratch=scratch, evaluate=evaluate)
+    how = {"evaluate": evaluate, "keep_best": keep_best, "patience": patience}
+    return Trainer(model, data, params, world=world, seed=5, scratch=scratch, **how)
 
 
 @pytest.fixture
@@ -75,10 +80,20 @@ def test_it_learns(tmp_path):
     assert history.train[-1]["targets"] == 60 * 8 * 16
 
 
+def distance_from_3_5(model) -> dict[str, float]:
+    """A figure that is lowest on the way: at step 8."""
+    return {"loss": abs(mean_loss(model, Counting(), 8, ALONE) - 3.5)}
+
+
 @pytest.mark.parametrize(
     "how",
-    [{"optimizer": "adamw"}, {"optimizer": "muon"}, {"compile": "auto", "precision": "auto", "dropout": 0.0}],
-    ids=["adamw", "muon", "compiled"],
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "muon"},
+        {"compile": "auto", "precision": "auto", "dropout": 0.0},
+        {"keep_best": True, "patience": 2, "evaluate": distance_from_3_5, "steps": 40},
+    ],
+    ids=["adamw", "muon", "compiled", "best kept"],
 )
 def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path, deterministic, how):
     whole = trainer(tmp_path / "whole", **how)
@@ -89,8 +104,56 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path, deterministi
     last.fit()
     assert last.history.train == whole.history.train
     assert last.history.val == whole.history.val
+    if "patience" in how:
+        assert (last.history.best_step, last.history.step) == (8, 16)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, last.model.state_dict()[name]), name
+
+
+def scripted(losses: list[float], weights: list[torch.Tensor] | None = None):
+    """An `evaluate` that returns these losses, and notes the weights that it is shown."""
+    given = iter(losses)
+
+    def evaluate(model) -> dict[str, float]:
+        if weights is not None:
+            weights.append(model.wte.weight.clone())
+        return {"loss": next(given)}
+
+    return evaluate
+
+
+def test_the_weights_of_the_lowest_validation_loss_are_kept(tmp_path):
+    shown: list[torch.Tensor] = []
+    run = trainer(tmp_path, scripted([5.0, 2.0, 2.0, 3.0], shown), keep_best=True)
+    frozen = run.model.wpe.weight.requires_grad_(False).clone()
+    history = run.fit()
+    assert history.best_step == 4 and history.step == 12  # the first of equals; no patience, so to the end
+    assert torch.equal(run.model.wte.weight, shown[1]) and not torch.equal(shown[1], shown[3])
+    assert torch.equal(run.model.wpe.weight, frozen) and "wpe.weight" not in run.best
+
+
+def test_without_it_the_last_weights_stay(tmp_path):
+    shown: list[torch.Tensor] = []
+    run = trainer(tmp_path, scripted([5.0, 2.0, 3.0, 4.0], shown))
+    assert run.fit().best_step == 4
+    assert torch.equal(run.model.wte.weight, shown[3]) and not run.best
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "end"),
+    [
+        ([5, 4, 3, 2, 1], 1, 16),
+        ([5, 4, 4, 4, 4], 2, 12),  # as low is not lower
+        ([5, 6, 4, 6, 6], 2, 16),  # the count begins anew
+        ([5, 6, 6, 6, 6], 1, 4),
+        ([5, 6, 6, 6, 6], None, 16),
+    ],
+)
+def test_training_ends_when_patience_does(tmp_path, capsys, losses, patience, end):
+    history = trainer(tmp_path, scripted(losses), patience=patience, steps=16).fit()
+    assert history.step == len(history.train) == history.val[-1]["step"] == end
+    told = f"training ends at step {end}: no lower validation loss in {patience} evaluations" in capsys.readouterr().err
+    assert told == (end < 16)
 
 
 def test_micro_batches_do_not_change_the_curve(tmp_path):

@@ -5,7 +5,7 @@
     sets                    manifests of the four data sets, by name
     tokens, gpt2            manifests                      labels            names of the classes
     pretrain                metrics, throughput, train, val, samples
-    classification          metrics, train, val, predictions, confusion
+    classification          metrics, train, val, predictions, classes, confusion
     instruction             metrics, train, val, responses
     parity                  metrics, cases                 hellaswag         metrics, predictions
     attention               metrics, heads, attention (of the viewer), figures (SVG by name)

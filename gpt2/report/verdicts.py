@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 INITIAL_LOSS_TOLERANCE = 0.15  # nats: what GPT-2's initialization leaves between the first loss and ln V
 VAL_LOSS_MARGIN = 1.8  # nats below what token frequencies alone reach
-ACCURACY_MARGIN = 0.20  # above always answering the commonest label
+ACCURACY_MARGIN = 0.25  # above always answering the commonest label
 CHANCE = 0.25  # of four endings
 STANDARD_ERRORS = 2  # above chance
 OPENAI_REPO = "openai-community/gpt2"

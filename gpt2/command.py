@@ -1,0 +1,40 @@
+"""What commands share: whatever goes wrong that is not a bug is one line on standard error, and status 1."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+
+from gpt2.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a wrong flag as any other mistake: one line and status 1, without repeating the usage."""
+
+    def error(self, message: str):
+        self.exit(1, f"error: {message}\n")
+
+
+def run(work: Callable[[], None]) -> int:
+    """Does a command's work; returns its exit status."""
+    try:
+        work()
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a file that may not be read; a disk on which there is no room for what is printed
+        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        sys.stdout = None  # what is left of it could not be written at exit either
+        return 1
+    except KeyboardInterrupt:
+        print()
+        return 130
+    return 0
+
+
+def start(main: Callable[[], int]) -> None:
+    """Runs a command's main function as a process of its own, and ends it."""
+    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: texts may hold any character
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command without a word
+    sys.exit(main())

@@ -3,6 +3,7 @@
     python -m benchmarks.train                      # GPT-2 124M, 4 sequences of 512 tokens
     python -m benchmarks.train --model params       # the model and batch of params.yaml
     python -m benchmarks.train --dropout 0.1        # transformers' own default, for all of them
+    python -m benchmarks.train --lora               # fine-tuning: all weights, adapters, peft's adapters
 
 Each competitor trains alone in a process of its own, one after the other, on the same tokens from the same weights;
 without dropout all must find the same first loss. A step is forward, backward, clipping and fused AdamW:
@@ -10,11 +11,13 @@ without dropout all must find the same first loss. A step is forward, backward, 
 - ours: what the stage pretrain runs (gpt2.train.Trainer; bfloat16 and torch.compile where they can be had);
 - transformers, float32: GPT2LMHeadModel as it comes;
 - transformers, bfloat16: the same under autocast;
-- transformers, compiled: the same under autocast and torch.compile.
+- transformers, compiled: the same under autocast and torch.compile;
+- ours, LoRA: as ours, with frozen weights and adapters of rank 8 at all four layers of a block;
+- peft, LoRA: the same adapters by peft, in transformers under autocast.
 
 The ceiling is the fastest product of two square bfloat16 matrices, measured after each of them; the share of it counts
-the operations that the model needs (6 a parameter and token, and attention), not those that a competitor spends. Speed
-is that of the median step after the first two, memory the peak of the process.
+the operations that training all of the model needs (6 a parameter and token, and attention), not those that a
+competitor spends. Speed is that of the median step after the first two, memory the peak of the process.
 """
 
 import argparse
@@ -27,23 +30,27 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2 import weights
-from gpt2.config import GPTConfig, OptimParams, openai_config
+from gpt2.config import GPTConfig, LoRAParams, OptimParams, openai_config
+from gpt2.lora import add_lora
 from gpt2.model import GPT
 from gpt2.pretrain import flops_per_token
 from gpt2.runtime import can_compile, peak_memory, world
-from gpt2.train import Trainer
+from gpt2.train import Trainer, trainable_parameters
 from stages.params import read_params
 
 LR, CLIP, WARMUP = 1e-4, 1.0, 2
+LORA = LoRAParams(rank=8, alpha=16.0, dropout=0.0, targets=["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"])
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -75,10 +82,10 @@ def initial(config: GPTConfig) -> GPT:
     return GPT(config)
 
 
-# --- the competitors: configuration, data, steps -> losses ----------------------------------------------------------
+# --- the competitors: configuration, data, steps -> losses, share of the parameters that train ----------------------
 
 
-def ours(config: GPTConfig, data: RandomTokens, steps: int) -> list[float]:
+def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> tuple[list[float], float]:
     """The training loop of the stage pretrain."""
     B = len(data)
     params = OptimParams(
@@ -100,9 +107,12 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int) -> list[float]:
         eval_every=steps,
         checkpoint_every=steps,
     )
+    model = initial(config)
+    if adapters:
+        add_lora(model, LORA)
     with world() as here, tempfile.TemporaryDirectory() as scratch:
         run = Trainer(
-            initial(config),
+            model,
             data,
             params,
             world=here,
@@ -110,47 +120,61 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int) -> list[float]:
             scratch=Path(scratch),
             evaluate=lambda model: {"loss": 0.0},
         )
-        return [row["loss"] for row in run.fit().train]
+        return [row["loss"] for row in run.fit().train], trainable_parameters(model)["trainable_share"]
 
 
-def transformers(config: GPTConfig, data: RandomTokens, steps: int, bfloat16: bool, compiled: bool) -> list[float]:
+def transformers(
+    config: GPTConfig, data: RandomTokens, steps: int, bfloat16: bool = False, compiled: bool = False, adapters=False
+) -> tuple[list[float], float]:
     """A loop as its documentation writes them."""
     sizes = {"vocab_size": config.vocab_size, "n_positions": config.block_size}
     sizes |= config.model_dump(include={"n_layer", "n_head", "n_embd"})
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout)
     model = GPT2LMHeadModel(GPT2Config(**sizes, **dropout, bos_token_id=0, eos_token_id=0))
     model.load_state_dict(weights.to_hf(initial(config).state_dict()), strict=False)
+    if adapters:
+        targets = list(LORA.targets)
+        model = get_peft_model(
+            model, LoraConfig(r=LORA.rank, lora_alpha=LORA.alpha, target_modules=targets, fan_in_fan_out=True)
+        )
     model.train().to(DEVICE)
     forward = torch.compile(model) if compiled else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, fused=True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=LR, weight_decay=0.01, fused=True)
     losses = []
     for _ in range(steps):
         inputs, targets = (tensor.to(DEVICE) for tensor in data.batch(np.arange(len(data))))
         with torch.autocast(DEVICE.type, torch.bfloat16) if bfloat16 else nullcontext():
             loss = forward(input_ids=inputs, labels=inputs, shift_labels=targets.contiguous()).loss
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        nn.utils.clip_grad_norm_(trained, CLIP)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-    return losses
+    return losses, trainable_parameters(model)["trainable_share"]
 
 
 COMPETITORS = {
-    "ours": ours,
-    "transformers, float32": lambda *work: transformers(*work, bfloat16=False, compiled=False),
-    "transformers, bfloat16": lambda *work: transformers(*work, bfloat16=True, compiled=False),
-    "transformers, compiled": lambda *work: transformers(*work, bfloat16=True, compiled=True),
+    "ours": partial(ours, adapters=False),
+    "transformers, float32": transformers,
+    "transformers, bfloat16": partial(transformers, bfloat16=True),
+    "transformers, compiled": partial(transformers, bfloat16=True, compiled=True),
+}
+WITH_ADAPTERS = {
+    "ours": COMPETITORS["ours"],
+    "ours, LoRA": partial(ours, adapters=True),
+    "peft, LoRA": partial(transformers, bfloat16=True, adapters=True),
 }
 
 
 def work(name: str, model: str, batch_size: int | None, dropout: float, steps: int) -> dict:
-    """Trains for some steps in this process: seconds of the median step, first loss, peak of memory in MB."""
+    """Trains for some steps in this process: seconds of the median step, first loss, peak of memory in MB, and the
+    share of the parameters that train."""
     config, batch_size = shape(model, batch_size, dropout)
     data = RandomTokens(config, batch_size)
-    losses = COMPETITORS[name](config, data, steps)
+    losses, share = (COMPETITORS | WITH_ADAPTERS)[name](config, data, steps)
     seconds = np.diff([*data.began, time.perf_counter()])[WARMUP:]
-    return {"seconds": median(seconds), "loss": losses[0], "memory": peak_memory(DEVICE) / 1e6}
+    return {"seconds": median(seconds), "loss": losses[0], "memory": peak_memory(DEVICE) / 1e6, "trained": share}
 
 
 def shape(model: str, batch_size: int | None, dropout: float) -> tuple[GPTConfig, int]:
@@ -202,10 +226,13 @@ def compare(arguments: argparse.Namespace) -> None:
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in GPT(config).parameters())
     tokens, operations = batch_size * config.block_size, flops_per_token(config, parameters)
-    names = list(COMPETITORS) if can_compile("auto") else list(COMPETITORS)[:-1]
+    names = list(WITH_ADAPTERS if arguments.lora else COMPETITORS)
+    if not can_compile("auto"):
+        names = [name for name in names if "compiled" not in name]
     print(f"{processor()}, torch {torch.__version__}")
     print(f"{parameters / 1e6:.1f}M parameters, batch ({batch_size}, {config.block_size}), dropout {config.dropout}")
-    print(f"{'':24}{'tok/s':>10}{'ours is':>10}{'of ceiling':>12}{'ceiling':>14}{'peak MB':>10}{'first loss':>12}")
+    columns = [("tok/s", 10), ("ours is", 10), ("of ceiling", 12), ("ceiling", 14), ("peak MB", 10), ("trained", 10)]
+    print(f"{'':24}", *(f"{name:>{width}}" for name, width in [*columns, ("first loss", 12)]), sep="")
     first = None
     for name, result in measure(names, arguments):
         first, speed, peak = first or result, tokens / result["seconds"], ceiling()
@@ -214,7 +241,7 @@ def compare(arguments: argparse.Namespace) -> None:
         ratio, share = result["seconds"] / first["seconds"], speed * operations / peak
         print(
             f"{name:24}{speed:10,.0f}{ratio:9.2f}x{share:12.0%}{peak / 1e9:8.0f} GFLOP/s"
-            f"{result['memory']:10,.0f}{result['loss']:12.3f}",
+            f"{result['memory']:10,.0f}{result['trained']:10.1%}{result['loss']:12.3f}",
             flush=True,
         )
 
@@ -225,6 +252,7 @@ def main() -> None:
     parser.add_argument("--model", choices=["124m", "params"], default="124m")
     parser.add_argument("--batch-size", type=int, help="sequences a step (default: 4, or params.yaml's)")
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--lora", action="store_true", help="compare adapters with training all weights")
     parser.add_argument("--steps", type=int, default=8, help="of each, the first two not timed (default: 8)")
     parser.add_argument("--work", nargs=5, metavar="WHAT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -17,7 +17,8 @@ without dropout all must find the same first loss. A step is forward, backward, 
 
 The ceiling is the fastest product of two square bfloat16 matrices, measured after each of them; the share of it counts
 the operations that training all of the model needs (6 a parameter and token, and attention), not those that a
-competitor spends. Speed is that of the median step after the first two, memory the peak of the process.
+competitor spends; adapters need fewer, and have no share. Speed is that of the median step after the first two, memory
+the peak of the process.
 """
 
 import argparse
@@ -161,8 +162,8 @@ COMPETITORS = {
     "transformers, compiled": partial(transformers, bfloat16=True, compiled=True),
 }
 WITH_ADAPTERS = {
-    "ours": COMPETITORS["ours"],
     "ours, LoRA": partial(ours, adapters=True),
+    "ours": COMPETITORS["ours"],
     "peft, LoRA": partial(transformers, bfloat16=True, adapters=True),
 }
 
@@ -238,9 +239,10 @@ def compare(arguments: argparse.Namespace) -> None:
         first, speed, peak = first or result, tokens / result["seconds"], ceiling()
         if not arguments.dropout and abs(result["loss"] - first["loss"]) > 0.01:
             sys.exit(f"{name}: its first loss is {result['loss']:.3f}, ours {first['loss']:.3f}: not the same work")
-        ratio, share = result["seconds"] / first["seconds"], speed * operations / peak
+        ratio = result["seconds"] / first["seconds"]
+        share = f"{speed * operations / peak:.0%}" if result["trained"] == 1 else "-"
         print(
-            f"{name:24}{speed:10,.0f}{ratio:9.2f}x{share:12.0%}{peak / 1e9:8.0f} GFLOP/s"
+            f"{name:24}{speed:10,.0f}{ratio:9.2f}x{share:>12}{peak / 1e9:8.0f} GFLOP/s"
             f"{result['memory']:10,.0f}{result['trained']:10.1%}{result['loss']:12.3f}",
             flush=True,
         )

@@ -2,8 +2,9 @@
 
 import errno
 import pickle
-import warnings
+import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from gpt2.errors import InputError
 from gpt2.files import replacing
 
 KEEP = 2
+DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
 
 
 class Checkpoints:
@@ -53,8 +55,8 @@ class Checkpoints:
         for path in self.paths():
             try:
                 return _read(path)
-            except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-                warnings.warn(f"{path} is damaged and passed over: {error}", stacklevel=2)
+            except DAMAGE as error:
+                print(f"{path} is damaged and passed over: {error}", file=sys.stderr)
         return None
 
 

@@ -186,6 +186,7 @@ def finetune(
     }
     check_labels(data, labels, source)
     class_weights = balanced_weights(data["train"].labels, len(labels)) if params.class_weights == "balanced" else None
+    baseline = bag_of_words_accuracy(rows["train"], rows["test"])  # before training, which a failure would lose
     torch.manual_seed(seed)
     model = GPTClassifier(base, len(labels), tokenizer.eot, class_weights)
     freeze(model, params)
@@ -205,7 +206,7 @@ def finetune(
     metrics = {
         **scores(actual, predicted, seed),
         "majority_accuracy": float(np.mean(actual == np.bincount(data["train"].labels).argmax())),
-        "bag_of_words_accuracy": bag_of_words_accuracy(rows["train"], rows["test"]),
+        "bag_of_words_accuracy": baseline,
         "n": len(actual),
         "best_step": history.best_step,
         "truncated": sum(part.truncated for part in data.values()),
@@ -251,10 +252,13 @@ def load(directory: Path) -> tuple[GPTClassifier, list[str]]:
     head = state.pop("score.weight", None)
     if head is None:
         raise InputError(f"{directory}: no classifier: its model.safetensors has no tensor score.weight")
-    pad = config.vocab_size - 1 if raw.get("pad_token_id") is None else raw["pad_token_id"]
+    pad, names = raw.get("pad_token_id"), raw.get("id2label") or {}
+    pad = config.vocab_size - 1 if pad is None else pad
+    if not (isinstance(pad, int) and isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
+        wanted = "expected a whole number and an object of texts"
+        raise InputError(f"{directory / 'config.json'}: pad_token_id = {pad!r}, id2label = {names!r}: {wanted}")
     with torch.device("meta"):  # the parameters come from the file
         model = GPTClassifier(GPT(config), len(head), pad)
     state = {f"transformer.{name}": tensor for name, tensor in state.items()} | {"score.weight": head}
     weights.load_state(model, state, directory / "model.safetensors")
-    names = raw.get("id2label") or {}
     return model.eval(), [names.get(str(number), f"LABEL_{number}") for number in range(len(head))]

@@ -8,6 +8,7 @@ For `-` it reads standard input, a text a line, and answers each with a line, th
 """
 
 import argparse
+import codecs
 import os
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,8 @@ def _answer_lines(classifier: Classifier, stream: BinaryIO) -> None:
     """Prints for each line its likeliest label, as soon as the line has come. Raises InputError at an empty one."""
     answered = 0
     for lines in _arriving(stream):
+        if not answered:
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
         texts = list(takewhile(str.strip, (line.decode(errors="replace").rstrip("\r") for line in lines)))
         for share in classifier(texts):
             print(f"{classifier.labels[share.argmax()]}\t{share.max():.4f}")

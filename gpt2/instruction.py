@@ -17,9 +17,12 @@ from gpt2.config import InstructionParams
 from gpt2.errors import InputError
 from gpt2.generate import generate_batch
 from gpt2.model import GPT, summed_cross_entropy
+from gpt2.progress import bar
 from gpt2.runtime import World
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import History, Trainer, mean_loss, trainable_parameters
+
+TOGETHER = 50  # prompts that are answered at the same time: each has a cache of keys and values
 
 
 class Responses:
@@ -141,7 +144,7 @@ def finetune(
         "val_loss_before": history.val[0]["loss"],
         "val_loss": min(row["loss"] for row in history.val),  # of the weights that are kept
         "best_step": history.best_step,
-        **_matches([row["output"] for row in asked], base, tuned),
+        **_matches([row["output"].strip() for row in asked], base, tuned),
         **{f"skipped_{split}": part.skipped for split, part in data.items()},
         **trainable_parameters(model),
         **judge.metrics(params.judge, base_scores, tuned_scores),
@@ -173,15 +176,18 @@ def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:
 
 
 def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], params: InstructionParams) -> list[str]:
-    """The model's greedy response to each row, at most `params.response_tokens` long."""
+    """The model's greedy response to each row, at most `params.response_tokens` long, without the spaces around it."""
     model.eval()
     prompts = [tokenizer.encode(prompt(row["instruction"], row["input"])) for row in rows]
-    answers = generate_batch(model, prompts, params.response_tokens, tokenizer.eot)
+    answers = []
+    for first in bar(range(0, len(prompts), TOGETHER), desc="answers", unit="batch"):
+        answers += generate_batch(model, prompts[first : first + TOGETHER], params.response_tokens, tokenizer.eot)
     return [tokenizer.decode(ids).strip() for ids in answers]
 
 
 def rouge_l(expected: list[str], given: list[str]) -> float:
-    """Mean ROUGE-L F1 (Lin 2004): longest common subsequence of stemmed words."""
+    """Mean ROUGE-L F1 (Lin 2004): longest common subsequence of stemmed words, which for rouge_score are of a to z and
+    digits: answers in other scripts score 0."""
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     scores = [scorer.score(right, text)["rougeL"].fmeasure for right, text in zip(expected, given, strict=True)]
     return sum(scores) / len(scores)

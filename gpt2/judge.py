@@ -38,7 +38,11 @@ def scores(params: JudgeParams, rows: list[dict], answers: list[str], seed: int)
         PROMPT.format(instruction=row["instruction"], input=row["input"], expected=row["output"], answer=text)
         for row, text in zip(rows, answers, strict=True)
     ]
-    with httpx2.Client(headers=headers, timeout=TIMEOUT) as client:
+    try:
+        client = httpx2.Client(headers=headers, timeout=TIMEOUT)
+    except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:  # HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, ...
+        raise _failure(params, f"the environment's variables for proxies or certificates are amiss: {error}") from None
+    with client:
         return [parsed(_ask(client, params, prompt, seed)) for prompt in bar(prompts, desc="judge", unit="answer")]
 
 
@@ -75,7 +79,7 @@ def _ask(client: httpx2.Client, params: JudgeParams, prompt: str, seed: int) -> 
     for wait in (*WAITS, None):
         try:
             response = client.post(url, json=body)
-        except (httpx2.RequestError, httpx2.InvalidURL) as error:
+        except (httpx2.RequestError, httpx2.InvalidURL, UnicodeError) as error:
             problem, transient = f"{type(error).__name__}: {error}", isinstance(error, httpx2.TransportError)
         else:
             if response.is_success:
@@ -93,7 +97,7 @@ def _content(params: JudgeParams, response: httpx2.Response) -> str:
     """The text of a reply; a model may give none."""
     try:
         content = response.json()["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         content = response
     if not isinstance(content, str | None):
         raise _failure(params, "the reply is not one of OpenAI's API for chats")

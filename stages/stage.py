@@ -28,6 +28,9 @@ from stages.params import read_params, read_yaml
 # Params that say how work is done, or what is done with it: what was begun goes on when they change.
 HOW = ("tokens.executor", "tokens.workers", "tokens.slurm", "train.launcher", "instruction.judge")
 
+# What a file system may answer for reasons that are the user's to put right, besides that it is full.
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EEXIST)
+
 
 class Stage:
     """A stage of `dvc.yaml` at work: a context manager that puts the outs in place when its body succeeds.
@@ -191,7 +194,7 @@ def run(
         _end(f"{name}: {error}")
     except OSError as error:
         full = os.strerror(errno.ENOSPC) in str(error)  # shutil.Error has no errno
-        if not full and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if not full and error.errno not in REFUSED:
             raise
         told = os.strerror(errno.ENOSPC) if full else error.strerror
         where = error.filename or ".scratch or data"

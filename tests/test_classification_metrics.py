@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
+from gpt2 import classification_metrics
 from gpt2.classification_metrics import RESAMPLES, bag_of_words_accuracy, by_class, macro_f1, scores
 
 RANDOM = np.random.default_rng(3)
@@ -52,6 +53,12 @@ def test_a_share_of_no_texts_is_none():
     assert (never["precision"], never["precision_stderr"], never["recall"], never["f1"]) == (None, None, 0.0, 0.0)
     assert {absent[name] for name in ("precision", "recall", "recall_stderr", "f1")} == {None}
     assert (both["precision"], both["recall"]) == (0.5, 1.0)
+
+
+def test_thousands_of_labels_take_no_more_memory_than_few(monkeypatch):
+    monkeypatch.setattr(classification_metrics, "WEIGHTS", 12)
+    rows = [{"text": f"common word{i}", "label": str(i)} for i in range(4)]
+    assert bag_of_words_accuracy(rows, rows) == 0.75  # 3 words of 5 are known; the fourth label's is not
 
 
 def test_words_of_any_script_and_marks_are_counted():

@@ -12,6 +12,7 @@ from gpt2 import weights
 from gpt2.bpe import train_bpe
 from gpt2.classification import GPTClassifier, save
 from gpt2.classify import Classifier, main
+from gpt2.files import read_json, write_json
 from gpt2.tokenizer import Tokenizer
 from tests.small import small_model
 
@@ -83,6 +84,7 @@ def test_lines_of_standard_input_are_answered_in_their_order(directory, command)
     assert out == likeliest(directory, texts)
     assert command("-", given=b"") == (0, "", "")
     assert command("-", given=b"the \xff\n")[1] == likeliest(directory, ["the \ufffd"])
+    assert command("-", given="\ufeffthe cat\n".encode())[1] == likeliest(directory, ["the cat"])
 
 
 def test_an_empty_line_ends_it_after_those_before(directory, command):
@@ -114,6 +116,15 @@ def test_a_language_model_or_another_vocabulary_is_told(directory, command, tmp_
     save(GPTClassifier(small_model(), 2, pad=299), LABELS[:2], tmp_path)
     status, _, err = command("--model", str(tmp_path), "x")
     assert status == 1 and "the tokenizer has 270 tokens, the model 300: expected the same vocabulary" in err
+
+
+@pytest.mark.parametrize(("key", "value"), [("id2label", ["a"]), ("id2label", {"0": 1}), ("pad_token_id", "x")])
+def test_a_configuration_that_is_malformed_is_told(command, tmp_path, key, value):
+    save(GPTClassifier(small_model(), 2, pad=299), LABELS[:2], tmp_path)
+    config = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", config | {key: value})
+    status, _, err = command("--model", str(tmp_path), "x")
+    assert status == 1 and err.startswith(f"error: {tmp_path}/config.json: pad_token_id = ") and err.count("\n") == 1
 
 
 def test_a_line_is_answered_before_the_next_has_come_and_a_full_disk_is_one_line(directory):

@@ -21,6 +21,7 @@ ROWS = [
     {"instruction": "Repeat.", "input": "abc", "output": "abc"},
     {"instruction": "Greet.", "input": "", "output": "Good morning to you all."},
 ]
+SPACED = [{**row, "output": f" {row['output']}\n"} for row in ROWS]  # an answer is rid of what is around it
 LONG = {"instruction": "Tell.", "input": "", "output": "x" * 300}
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["attn.c_attn", "mlp.c_fc"]}
 
@@ -111,7 +112,7 @@ def tuned(scratch, **changes) -> Instructed:
     return finetune(
         small_model(vocab_size=257, block_size=BLOCK, dropout=0.0),
         TOKENIZER,
-        {"train": ROWS * 8, "val": ROWS, "test": [LONG, *ROWS]},
+        {"train": ROWS * 8, "val": ROWS, "test": [LONG, *SPACED]},
         params(**changes),
         source=scratch,
         seed=0,

@@ -89,6 +89,22 @@ def test_a_server_that_is_not_there_is_told():
         judge.scores(JudgeParams(url="http://a:b", model="m"), ROWS, ANSWERS, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "socks5://127.0.0.1:1"), ("HTTP_PROXY", "garbage://x"), ("SSL_CERT_FILE", "/nowhere")],
+)
+def test_an_environment_that_does_not_fit_is_told(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=r"^instruction\.judge\.url = .*variables for proxies or certificates"):
+        judge.scores(JudgeParams(url="http://127.0.0.1:9/v1", model="m"), ROWS, ANSWERS, seed=0)
+
+
+@pytest.mark.parametrize("url", ["http://.", f"http://{'a' * 300}"])
+def test_an_address_that_cannot_be_is_told(url):
+    with pytest.raises(InputError, match=r"^instruction\.judge\.url = "):
+        judge.scores(JudgeParams(url=url, model="m"), ROWS, ANSWERS, seed=0)
+
+
 def test_a_key_that_no_header_can_hold_is_told_without_it(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret\nInjected: yes")
     with judging() as (params, script), pytest.raises(InputError) as error:

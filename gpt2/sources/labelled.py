@@ -22,6 +22,7 @@ from gpt2.sources.splits import SPLITS, Example, divide
 from gpt2.sources.tables import Table, label_names
 
 EMPTY, UNLABELLED = "empty", "without a label"  # why a row is dropped
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 NUMBER = re.compile("-?[0-9]{1,18}")
 FRACTION = re.compile(r"(-?[0-9]{1,18})\.0+")  # what many tools make of whole numbers beside nulls
 Rows = dict[str, list[dict]]  # by split
@@ -159,6 +160,8 @@ def _label(value: object, names: list[str], where: str) -> str | None:
     known = names if isinstance(value, str) else []  # what a text may be
     if label not in known and (whole := FRACTION.fullmatch(label)):
         label = whole[1]
+    if CONTROL.search(label):
+        raise InputError(f"{where} = {value!r}: expected a label without line breaks and other control characters")
     if not label or not names:
         return label or None
     if label in known:

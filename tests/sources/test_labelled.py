@@ -185,6 +185,13 @@ def test_what_is_dropped_is_counted(files):
             {},
             "data.classification: no example is left for test: 2 empty",
         ),
+        (
+            [*TRAIN, {"text": "two lines", "label": "a\rb"}],
+            TEST,
+            {},
+            f"{{}}/train.jsonl, line {len(TRAIN) + 1}: label = 'a\\rb': expected a label without line breaks and other "
+            "control characters",
+        ),
         (TRAIN, TEST, {"local__val": "*.jsonl"}, "data.classification: no example is left for train: 60 also in val"),
         (TRAIN, TEST, {"local__val": "x*"}, "data.classification.local.val = 'x*': no such file in {}"),
         (

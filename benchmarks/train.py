@@ -13,7 +13,7 @@ without dropout all must find the same first loss. A step is forward, backward, 
 - transformers, bfloat16: the same under autocast;
 - transformers, compiled: the same under autocast and torch.compile;
 - ours, LoRA: as ours, with frozen weights and adapters of rank 8 at all four layers of a block;
-- peft, LoRA: the same adapters by peft, in transformers under autocast.
+- peft, LoRA, and the same compiled: the same adapters by peft, in transformers under autocast.
 
 The ceiling is the fastest product of two square bfloat16 matrices, measured after each of them; the share of it counts
 the operations that training all of the model needs (6 a parameter and token, and attention), not those that a
@@ -125,7 +125,12 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> t
 
 
 def transformers(
-    config: GPTConfig, data: RandomTokens, steps: int, bfloat16: bool = False, compiled: bool = False, adapters=False
+    config: GPTConfig,
+    data: RandomTokens,
+    steps: int,
+    bfloat16: bool = False,
+    compiled: bool = False,
+    adapters: bool = False,
 ) -> tuple[list[float], float]:
     """A loop as its documentation writes them."""
     sizes = {"vocab_size": config.vocab_size, "n_positions": config.block_size}
@@ -165,6 +170,7 @@ WITH_ADAPTERS = {
     "ours, LoRA": partial(ours, adapters=True),
     "ours": COMPETITORS["ours"],
     "peft, LoRA": partial(transformers, bfloat16=True, adapters=True),
+    "peft, LoRA, compiled": partial(transformers, bfloat16=True, compiled=True, adapters=True),
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gpt2 import lora, weights
-from gpt2.classification_metrics import bag_of_words_accuracy, by_class, scores
+from gpt2.classification_metrics import bag_of_words_accuracy, by_class, scores, stderr
 from gpt2.config import ClassificationParams
 from gpt2.errors import InputError
 from gpt2.files import read_json
@@ -186,11 +186,11 @@ def finetune(
     }
     check_labels(data, labels, source)
     class_weights = balanced_weights(data["train"].labels, len(labels)) if params.class_weights == "balanced" else None
-    baseline = bag_of_words_accuracy(rows["train"], rows["test"])  # before training, which a failure would lose
     torch.manual_seed(seed)
     model = GPTClassifier(base, len(labels), tokenizer.eot, class_weights)
     freeze(model, params)
     sizes = trainable_parameters(model)
+    bag_of_words = bag_of_words_accuracy(rows["train"], rows["test"])  # now, because a failure would lose the training
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         found, actual = predict(model, data["val"].ids, params.micro_batch_size), np.array(data["val"].labels)
@@ -203,11 +203,14 @@ def finetune(
         lora.merge(model.transformer)
     found = predict(model, data["test"].ids, params.micro_batch_size)
     actual, predicted = np.array(data["test"].labels), found.argmax(axis=1)
+    n, majority = len(actual), float(np.mean(actual == np.bincount(data["train"].labels).argmax()))
     metrics = {
         **scores(actual, predicted, seed),
-        "majority_accuracy": float(np.mean(actual == np.bincount(data["train"].labels).argmax())),
-        "bag_of_words_accuracy": baseline,
-        "n": len(actual),
+        "majority_accuracy": majority,
+        "majority_accuracy_stderr": stderr(majority, n),
+        "bag_of_words_accuracy": bag_of_words,
+        "bag_of_words_accuracy_stderr": stderr(bag_of_words, n),
+        "n": n,
         "best_step": history.best_step,
         "truncated": sum(part.truncated for part in data.values()),
         **sizes,

@@ -18,26 +18,26 @@ WORDS = r"\w+|[^\w\s]"  # and marks of punctuation: a text that is not empty has
 def scores(actual: np.ndarray, predicted: np.ndarray, seed: int) -> dict[str, float]:
     """Accuracy and macro F1 with their standard errors; that of F1 is the spread of a seeded bootstrap over the texts
     (Efron 1979)."""
-    n = len(actual)
+    n, occurring = len(actual), np.union1d(actual, predicted)
     accuracy = float(np.mean(actual == predicted))
     generator = np.random.default_rng(seed)
     resampled = []
     for _ in range(RESAMPLES):
         own = generator.integers(n, size=n)
-        resampled.append(macro_f1(actual[own], predicted[own]))
+        resampled.append(macro_f1(actual[own], predicted[own], occurring))
     return {
         "accuracy": accuracy,
-        "accuracy_stderr": _stderr(accuracy, n),
-        "f1": macro_f1(actual, predicted),
+        "accuracy_stderr": stderr(accuracy, n),
+        "f1": macro_f1(actual, predicted, occurring),
         "f1_stderr": float(np.std(resampled, ddof=1)),
     }
 
 
-def macro_f1(actual: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean F1 over the labels that occur, as scikit-learn's `f1_score`, which is slow for a bootstrap."""
-    right, given, made = _counts(actual, predicted, 0)
-    occurs = given + made > 0
-    return float(np.mean(2 * right[occurs] / (given + made)[occurs]))
+def macro_f1(actual: np.ndarray, predicted: np.ndarray, among: np.ndarray) -> float:
+    """Mean F1 over the labels in `among`, 0 for one that does not occur: scikit-learn's `f1_score`, which is slow for a
+    bootstrap."""
+    right, given, made = _counts(actual, predicted, among.max() + 1)[:, among]
+    return float(np.mean(2 * right / np.maximum(given + made, 1)))
 
 
 def by_class(actual: np.ndarray, predicted: np.ndarray, labels: list[str]) -> list[dict]:
@@ -52,9 +52,9 @@ def by_class(actual: np.ndarray, predicted: np.ndarray, labels: list[str]) -> li
                 "n": given,
                 "predicted": made,
                 "precision": precision,
-                "precision_stderr": _stderr(precision, made),
+                "precision_stderr": stderr(precision, made),
                 "recall": recall,
-                "recall_stderr": _stderr(recall, given),
+                "recall_stderr": stderr(recall, given),
                 "f1": 2 * right / (given + made) if given + made else None,
             }
         )
@@ -63,12 +63,11 @@ def by_class(actual: np.ndarray, predicted: np.ndarray, labels: list[str]) -> li
 
 def _counts(actual: np.ndarray, predicted: np.ndarray, n_labels: int) -> np.ndarray:
     """For each label how many texts are rightly predicted to have it, have it, are predicted to have it: (3, K)."""
-    K = max(n_labels, actual.max() + 1, predicted.max() + 1)
     groups = (actual[actual == predicted], actual, predicted)
-    return np.stack([np.bincount(group, minlength=K) for group in groups])
+    return np.stack([np.bincount(group, minlength=n_labels) for group in groups])
 
 
-def _stderr(share: float | None, n: int) -> float | None:
+def stderr(share: float | None, n: int) -> float | None:
     """Standard error of a share of n texts."""
     return None if share is None else math.sqrt(share * (1 - share) / n)
 

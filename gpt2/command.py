@@ -28,7 +28,6 @@ def run(work: Callable[[], None]) -> int:
         sys.stdout = None  # what is left of it could not be written at exit either
         return 1
     except KeyboardInterrupt:
-        print()
         return 130
     return 0
 

@@ -230,7 +230,7 @@ def _parser() -> Parser:
         "--prompt", default="", metavar="TEXT", help="what to continue; -: standard input; default: a new document"
     )
     begin.add_argument("--instruction", type=_filled, metavar="TEXT", help="answer this, as a tuned model learned to")
-    add("--input", type=_filled, metavar="TEXT", help="what the instruction is about")
+    add("--input", metavar="TEXT", help="what the instruction is about; may be empty")
     add("--new-tokens", type=_within(int, 1), default=64, metavar="N", help="at most so many; default: %(default)s")
     heat = parser.add_mutually_exclusive_group()
     heat.add_argument(

@@ -22,8 +22,6 @@ from gpt2.runtime import World
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import History, Trainer, mean_loss, trainable_parameters
 
-TOGETHER = 50  # prompts that are answered at the same time: each has a cache of keys and values
-
 
 class Responses:
     """Instructions with their responses as samples; only the response and its end are scored."""
@@ -89,7 +87,8 @@ class ResponseModel(nn.Module):
 class Instructed:
     """A finished fine-tuning."""
 
-    model: GPT  # with adapters where the method is LoRA
+    model: GPT  # adapters merged
+    adapters: dict[str, lora.LoRALinear]  # by the layer's name, where the method is LoRA
     history: History
     metrics: dict
     responses: list[dict]  # one a test example: instruction, input, expected, base, tuned, scores where judged
@@ -117,13 +116,12 @@ def finetune(
     }
     asked = data["test"].rows[: params.responses]
     torch.manual_seed(seed)
+    test_loss_before = _test_loss(model, data["test"], params, world)
     base = answer(model, tokenizer, asked, params)
     base_scores = judge.scores(params.judge, asked, base, seed)  # a judge that is not there is told now
     if params.method == "lora":
         lora.add_lora(model, params.lora)
-
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        return {"loss": mean_loss(model, data["val"], params.micro_batch_size, world)}
+    sizes = trainable_parameters(model)
 
     history = Trainer(
         ResponseModel(model),
@@ -132,33 +130,46 @@ def finetune(
         world=world,
         seed=seed,
         scratch=scratch,
-        evaluate=evaluate,
+        evaluate=lambda model: {"loss": mean_loss(model, data["val"], params.micro_batch_size, world)},
         keep_best=True,
         patience=params.patience,
     ).fit()
-    taken = lora.merge(model)  # the answers are those of the model that is delivered
+    adapters = lora.merge(model)  # from here on it is the model that is delivered
     tuned = answer(model, tokenizer, asked, params)
-    lora.unmerge(model, taken)
     tuned_scores = judge.scores(params.judge, asked, tuned, seed)
     metrics = {
         "val_loss_before": history.val[0]["loss"],
         "val_loss": min(row["loss"] for row in history.val),  # of the weights that are kept
         "best_step": history.best_step,
+        "test_loss_before": test_loss_before,
+        "test_loss": _test_loss(model, data["test"], params, world),
+        "test_examples": len(data["test"]),
         **_matches([row["output"].strip() for row in asked], base, tuned),
         **{f"skipped_{split}": part.skipped for split, part in data.items()},
-        **trainable_parameters(model),
+        **sizes,
         **judge.metrics(params.judge, base_scores, tuned_scores),
     }
     columns = {"base": base, "tuned": tuned, "base_score": base_scores, "tuned_score": tuned_scores}
-    return Instructed(model, history, metrics, _table(asked, columns))
+    return Instructed(model, adapters, history, metrics, _table(asked, columns))
+
+
+@torch.inference_mode()
+def _test_loss(model: GPT, data: Responses, params: InstructionParams, world: World) -> float:
+    """In float32, of examples that have decided nothing."""
+    return mean_loss(ResponseModel(model.eval()), data, params.micro_batch_size, world)
 
 
 def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:
+    """How near answers come to what was expected, with the standard errors of means over the examples."""
+    n = len(expected)
+    before, after = rouge_l(expected, base), rouge_l(expected, tuned)
     return {
-        "rouge_l_before": rouge_l(expected, base),
-        "rouge_l": rouge_l(expected, tuned),
-        "exact_match": sum(a == b for a, b in zip(expected, tuned, strict=True)) / len(expected),
-        "n": len(expected),
+        "rouge_l_before": float(before.mean()),
+        "rouge_l_before_stderr": float(before.std() / np.sqrt(n)),
+        "rouge_l": float(after.mean()),
+        "rouge_l_stderr": float(after.std() / np.sqrt(n)),
+        "exact_match": sum(a == b for a, b in zip(expected, tuned, strict=True)) / n,
+        "n": n,
     }
 
 
@@ -176,18 +187,27 @@ def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:
 
 
 def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], params: InstructionParams) -> list[str]:
-    """The model's greedy response to each row, at most `params.response_tokens` long, without the spaces around it."""
+    """The model's greedy response to each row, at most `params.response_tokens` long, without the spaces around it.
+
+    `params.micro_batch_size` prompts of like lengths go together: each needs a cache of keys and values.
+    """
     model.eval()
     prompts = [tokenizer.encode(prompt(row["instruction"], row["input"])) for row in rows]
-    answers = []
-    for first in bar(range(0, len(prompts), TOGETHER), desc="answers", unit="batch"):
-        answers += generate_batch(model, prompts[first : first + TOGETHER], params.response_tokens, tokenizer.eot)
-    return [tokenizer.decode(ids).strip() for ids in answers]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    answers = [""] * len(prompts)
+    for first in bar(range(0, len(order), params.micro_batch_size), desc="answers", unit="batch"):
+        own = order[first : first + params.micro_batch_size]
+        given = generate_batch(model, [prompts[i] for i in own], params.response_tokens, tokenizer.eot)
+        for i, ids in zip(own, given, strict=True):
+            answers[i] = tokenizer.decode(ids).strip()
+    return answers
 
 
-def rouge_l(expected: list[str], given: list[str]) -> float:
-    """Mean ROUGE-L F1 (Lin 2004): longest common subsequence of stemmed words, which for rouge_score are of a to z and
-    digits: answers in other scripts score 0."""
+def rouge_l(expected: list[str], given: list[str]) -> np.ndarray:
+    """ROUGE-L F1 of each pair (Lin 2004): longest common subsequence of stemmed words.
+
+    For rouge_score words are of a to z and digits: answers in other scripts score 0.
+    """
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    scores = [scorer.score(right, text)["rougeL"].fmeasure for right, text in zip(expected, given, strict=True)]
-    return sum(scores) / len(scores)
+    pairs = zip(expected, given, strict=True)
+    return np.array([scorer.score(right, text)["rougeL"].fmeasure for right, text in pairs])

@@ -19,7 +19,8 @@ PROMPT = (
 )
 WAITS = (1, 4, 16)  # seconds before each further try
 TIMEOUT = 300  # seconds for a reply: the first has to wait until the server has read its model
-SCORE = re.compile(r"[^0-9]*(?<![-.0-9])([0-9]{1,3})(?:\W*/\W*100)?[^0-9]*")  # one whole number; words may stand around
+THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)  # that some models put before a reply
+SCORE = re.compile(r"[^0-9]*(?<![-−.0-9])([0-9]{1,3})(?:\W*(?:/|out of)\W*100)?[^0-9]*")  # words may stand around
 
 
 def scores(params: JudgeParams, rows: list[dict], answers: list[str], seed: int) -> list[int | None]:
@@ -48,7 +49,7 @@ def scores(params: JudgeParams, rows: list[dict], answers: list[str], seed: int)
 
 def parsed(reply: str) -> int | None:
     """The score that a reply gives, such as 85, 85/100 or "Score: 85."; None where that is not one number up to 100."""
-    found = SCORE.fullmatch(reply)
+    found = SCORE.fullmatch(THOUGHTS.sub("", reply))
     return int(found[1]) if found and int(found[1]) <= 100 else None
 
 

@@ -33,7 +33,8 @@ class BatchOrder:
 
     With `lengths` (n,) each permutation is cut into chunks of CHUNK batches, a chunk is sorted by length, and the order
     of the batches is permuted in turn; a batch that two epochs share stays as it fell. Within a batch samples stand by
-    length, so that its micro-batches are alike too.
+    length, so that its micro-batches are alike too. As every batch weighs alike, a target weighs more in a batch that
+    has few: those of short responses do.
     """
 
     def __init__(self, n_samples: int, batch_size: int, seed: int, lengths: np.ndarray | None = None):

@@ -75,10 +75,13 @@ def unmerge(model: GPT, taken: dict[str, LoRALinear]) -> None:
         model.set_submodule(name, adapter)
 
 
-def save_adapter(model: GPT, params: LoRAParams, directory: Path, base: str) -> None:
-    """Writes the adapters as `peft.PeftModel.from_pretrained` reads them; `base` is where the frozen model lies."""
+def save_adapter(taken: dict[str, LoRALinear], params: LoRAParams, directory: Path, base: str) -> None:
+    """Writes the adapters that `merge` returned as `peft.PeftModel.from_pretrained` reads them.
+
+    `base` is where the frozen model lies.
+    """
     state = {}
-    for name, adapter in adapters(model):
+    for name, adapter in taken.items():
         prefix = f"base_model.model.transformer.{name}"
         state[f"{prefix}.lora_A.weight"] = adapter.lora_A.detach().cpu().contiguous()
         state[f"{prefix}.lora_B.weight"] = adapter.lora_B.detach().cpu().contiguous()

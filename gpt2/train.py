@@ -105,7 +105,7 @@ class Trainer:
                 why = f"no lower validation loss in {self.patience} evaluations"
                 progress.write(f"training ends at step {self.history.step}: {why}", file=sys.stderr)
         if self.keep_best:
-            self.model.load_state_dict(self.best, strict=False)  # without what is frozen
+            self.model.load_state_dict(self.model.state_dict() | self.best)  # what is frozen has not changed
         return self.history
 
     def _resume(self) -> None:

@@ -26,8 +26,7 @@ def main(stage: Stage) -> None:
         )
     out = stage.out("data/models/instruction")
     if params.method == "lora":
-        lora.save_adapter(done.model, params.lora, out / "adapter", base.as_posix())
-        lora.merge(done.model)
+        lora.save_adapter(done.adapters, params.lora, out / "adapter", base.as_posix())
     weights.save(done.model, out)
     tokenizer.save(out, model.config.block_size)
     reports = stage.out("reports/instruction/metrics.json").parent

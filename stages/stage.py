@@ -183,6 +183,8 @@ def run(
     if worker or "DVC_ROOT" in os.environ:
         die_with_parent(PARENT)
     try:
+        if not launcher and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise InputError(f"expected one process, not {os.environ['WORLD_SIZE']}: start it without a launcher")
         stage = Stage(name)
         if launcher and not worker:
             check(stage)

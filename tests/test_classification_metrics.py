@@ -23,7 +23,7 @@ def test_scores_are_those_of_scikit_learn():
 @pytest.mark.parametrize(("actual", "predicted"), [([0, 0, 2], [0, 3, 3]), ([1, 1], [1, 1]), ([0], [5])])
 def test_macro_f1_is_over_the_labels_that_occur(actual, predicted):
     expected = f1_score(actual, predicted, average="macro")
-    assert macro_f1(np.array(actual), np.array(predicted)) == pytest.approx(expected)
+    assert macro_f1(np.array(actual), np.array(predicted), np.union1d(actual, predicted)) == pytest.approx(expected)
 
 
 def test_the_standard_error_of_f1_is_that_of_a_bootstrap():
@@ -35,6 +35,14 @@ def test_the_standard_error_of_f1_is_that_of_a_bootstrap():
     assert stderr == pytest.approx(np.std(found), rel=0.2)
     assert stderr == scores(ACTUAL, PREDICTED, seed=0)["f1_stderr"] != scores(ACTUAL, PREDICTED, seed=1)["f1_stderr"]
     assert RESAMPLES >= 200
+
+
+def test_a_label_that_a_resample_lacks_still_counts():
+    """One text of a hundred has the second label, rightly: its F1 is 0 where a resample leaves it out."""
+    actual = np.array([0] * 99 + [1])
+    left_out = (1 - 1 / 100) ** 100
+    spread = 0.5 * (left_out * (1 - left_out)) ** 0.5  # of a mean of 1 and a figure that is 0 or 1
+    assert scores(actual, actual, seed=0)["f1_stderr"] == pytest.approx(spread, rel=0.1)
 
 
 def test_classes_have_the_figures_of_scikit_learn():

@@ -46,6 +46,7 @@ def test_without_a_key_none_is_sent(monkeypatch):
     ("reply", "score"),
     [
         *[("85", 85), (" 0\n", 0), ("100", 100), ("85/100", 85), ("**85** / 100", 85), ("I give it 40 points.", 40)],
+        *[("85 out of 100", 85), ("<think>Between 70\nand 80.</think>\n75", 75), ("−5", None)],
         *[("", None), ("good", None), ("101", None), ("1000", None), ("8.5", None), ("0.85", None), ("-5", None)],
         *[("3 out of 5", None), ("between 60 and 70", None), ("8/10", None), ("٣", None)],
     ],

@@ -76,7 +76,7 @@ def test_unmerging_gives_weights_and_outputs_back_bit_for_bit(tuned):
 def test_peft_computes_and_merges_the_same(params, tmp_path):
     ours = adapted(params)
     weights.save(small_model(dropout=0.0), tmp_path / "base")
-    lora.save_adapter(ours, params, tmp_path / "adapter", "base")
+    lora.save_adapter(dict(lora.adapters(ours)), params, tmp_path / "adapter", "base")
     base = GPT2LMHeadModel.from_pretrained(tmp_path / "base").eval()
     plain = base(IDS).logits
     theirs = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()

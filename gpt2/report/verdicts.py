@@ -6,6 +6,7 @@ from dataclasses import dataclass
 INITIAL_LOSS_TOLERANCE = 0.15  # nats: what GPT-2's initialization leaves between the first loss and ln V
 VAL_LOSS_MARGIN = 1.8  # nats below what token frequencies alone reach
 ACCURACY_MARGIN = 0.25  # above always answering the commonest label
+RESPONSE_LOSS = 0.85  # of that before tuning
 CHANCE = 0.25  # of four endings
 STANDARD_ERRORS = 2  # above chance
 OPENAI_REPO = "openai-community/gpt2"
@@ -85,13 +86,14 @@ def _classification(metrics: dict) -> Verdict:
 
 
 def _instruction(metrics: dict) -> Verdict:
+    limit = RESPONSE_LOSS * metrics["test_loss_before"]
     return Verdict(
-        claim="Fine-tuning on instructions lowers the loss of responses that it has not seen",
-        ours=f"{metrics['val_loss']:.3f}",
-        n=None,
-        reference=f"less than {metrics['val_loss_before']:.3f} before",
-        same_protocol="yes: same examples",
-        status=_status(metrics["val_loss"] < metrics["val_loss_before"]),
+        claim="Fine-tuning on instructions lowers the loss of responses that it has not seen by 15% or more",
+        ours=f"{metrics['test_loss']:.3f}",
+        n=metrics["test_examples"],
+        reference=f"{RESPONSE_LOSS} * {metrics['test_loss_before']:.3f} = {limit:.3f} or less",
+        same_protocol="yes: same test examples",
+        status=_status(metrics["test_loss"] <= limit),
     )
 
 

@@ -1,7 +1,7 @@
 """Settings and models small enough for tests."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -75,6 +75,14 @@ def write_shards(
 def byte_tokenizer() -> Tokenizer:
     """256 bytes and <|endoftext|>: a vocabulary that needs no training."""
     return Tokenizer([])
+
+
+def exit_status(main: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """The status with which a command's main function, or argparse before it, would end the process."""
+    try:
+        return main(arguments)
+    except SystemExit as exit:
+        return exit.code
 
 
 def free_port() -> int:

@@ -14,7 +14,7 @@ from gpt2.classification import GPTClassifier, save
 from gpt2.classify import Classifier, main
 from gpt2.files import read_json, write_json
 from gpt2.tokenizer import Tokenizer
-from tests.small import small_model
+from tests.small import exit_status, small_model
 
 LABELS = ["cold", "hot", "lukewarm"]
 TEXTS = ["the cat sat", "日本語 the dog's", "on the mat " * 20, "a"]
@@ -40,11 +40,7 @@ def command(directory, capsys, monkeypatch):
 
     def run(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
-        try:
-            status = main(["--model", str(directory), *arguments])
-        except SystemExit as exit:  # argparse
-            status = exit.code
-        return status, *capsys.readouterr()
+        return exit_status(main, ["--model", str(directory), *arguments]), *capsys.readouterr()
 
     return run
 

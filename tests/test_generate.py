@@ -15,7 +15,7 @@ from gpt2.bpe import train_bpe
 from gpt2.generate import _decode, choose, complete, generate, generate_batch, load, main
 from gpt2.model import GPT
 from gpt2.tokenizer import Tokenizer
-from tests.small import CONFIG, small_model
+from tests.small import CONFIG, exit_status, small_model
 
 PROMPT = [5, 250, 17]
 TEXT = "the cat sat on the mat, and the dog sat on the log. " * 20
@@ -181,11 +181,7 @@ def command(directory, capsys):
     """Runs the command; gives its status and what it wrote."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            status = main(["--model", str(directory), *arguments])
-        except SystemExit as exit:  # argparse
-            status = exit.code
-        return status, *capsys.readouterr()
+        return exit_status(main, ["--model", str(directory), *arguments]), *capsys.readouterr()
 
     return run
 

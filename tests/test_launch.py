@@ -139,10 +139,11 @@ def test_whatever_is_killed_nothing_is_left_and_training_ends_with_the_same_byte
     dvc = ("dvc", "repro", "--single-item", "pretrain")
     for victim, command in (("dvc", dvc), ("stage", STAGE), ("torchrun", STAGE), ("rank 0", STAGE)):
         before, started = laboratory.checkpoints(), laboratory.start(*command)
-        laboratory.wait_for(lambda before=before: laboratory.checkpoints() - before, started)
-        time.sleep(random.random() / 5)
+        expected = {"stage", "torchrun", "rank 0", "rank 1"} | ({"dvc"} if command == dvc else set())
+        laboratory.wait_for(lambda expected=expected: laboratory.processes().keys() >= expected, started)
         running = laboratory.processes()
-        assert running.keys() >= {"stage", "torchrun", "rank 0", "rank 1"} | ({"dvc"} if command == dvc else set())
+        laboratory.wait_for(lambda before=before: laboratory.checkpoints() - before, started)
+        time.sleep(random.random() / 50)  # some steps: four times as many must not reach the last one
         os.kill(running[victim], signal.SIGKILL)
         said = started.communicate()[1]
         assert started.returncode != 0 and ("SIGKILL" in said or "rank" not in victim), said

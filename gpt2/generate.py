@@ -26,17 +26,6 @@ from gpt2.tokenizer import Tokenizer
 # --- library -------------------------------------------------------------------------------------------------------
 
 
-def load(directory: Path, device: str | None = None) -> tuple[GPT, Tokenizer]:
-    """The model of a checkpoint directory, in eval mode, and its tokenizer. Without `device` a GPU where there is one.
-
-    Raises InputError where either is missing or malformed, or their vocabularies differ in size.
-    """
-    model = weights.load(directory)
-    tokenizer = Tokenizer.load(directory, model.config.vocab_size)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return model.to(device).eval(), tokenizer
-
-
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
     """The token ids of a prompt. An empty one is `<|endoftext|>`, after which a document begins."""
     return tokenizer.encode(text) or [tokenizer.eot]
@@ -175,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _print_samples(args: argparse.Namespace) -> None:
     """Prints the first sample as it comes, and the others, generated beside it, after it."""
-    model, tokenizer = load(args.model)
+    model, tokenizer = weights.load_with_tokenizer(args.model)
     prompt, shown = _prompt(args)
     ids = encode_prompt(tokenizer, prompt)
     if len(ids) > (limit := model.config.block_size):

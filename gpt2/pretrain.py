@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from gpt2.config import GPTConfig, ModelParams, TrainParams
 from gpt2.errors import InputError
-from gpt2.generate import complete, load
+from gpt2.generate import complete
 from gpt2.model import GPT
 from gpt2.runtime import World, peak_flops, peak_memory
 from gpt2.shards import TokenStream
 from gpt2.spikes import count_spikes
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import History, Trainer, mean_loss
+from gpt2.weights import load_with_tokenizer
 
 
 @dataclass
@@ -68,7 +69,7 @@ def openai_model(directory: Path, tokenizer: Tokenizer) -> GPT:
 
     Raises InputError if there is none, or if `tokenizer`, which made the token stream, is not the checkpoint's.
     """
-    model, own = load(directory, "cpu")  # each process of a launcher has a GPU of its own, not known yet
+    model, own = load_with_tokenizer(directory, "cpu")  # each process of a launcher has a GPU of its own, not known yet
     if own.fingerprint != tokenizer.fingerprint:
         raise InputError(
             f"train.init = 'gpt2', but the tokens are not of its vocabulary of {own.vocab_size}; "

@@ -17,6 +17,7 @@ from gpt2.errors import InputError
 from gpt2.files import read_json, replacing, write_json
 from gpt2.model import GPT
 from gpt2.section import parse
+from gpt2.tokenizer import Tokenizer
 
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 NOT_PARAMETERS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # causal masks, and the tied copy of wte
@@ -135,6 +136,17 @@ def load(directory: Path) -> GPT:
     state = {name: tensor for name, tensor in from_hf(read_state(directory)).items() if not name.startswith("score.")}
     load_state(model, state, directory / "model.safetensors")
     return model
+
+
+def load_with_tokenizer(directory: Path, device: str | None = None) -> tuple[GPT, Tokenizer]:
+    """The model of a checkpoint directory, in eval mode, and its tokenizer. Without `device` a GPU where there is one.
+
+    Raises InputError where either is missing or malformed, or their vocabularies differ in size.
+    """
+    model = load(directory)
+    tokenizer = Tokenizer.load(directory, model.config.vocab_size)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(device).eval(), tokenizer
 
 
 def load_state(model: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from gpt2.classification import finetune, read_labels, save
 from gpt2.files import read_jsonl, write_csv, write_json, write_jsonl
-from gpt2.generate import load
 from gpt2.runtime import world
+from gpt2.weights import load_with_tokenizer
 from stages.stage import Stage, run
 
 
@@ -12,7 +12,7 @@ def main(stage: Stage) -> None:
     base = stage.dep(f"data/models/{params.init}")
     data = stage.dep("data/raw/classification")
     labels = read_labels(data / "labels.json")
-    model, tokenizer = load(base)
+    model, tokenizer = load_with_tokenizer(base)
     with world() as here:
         done = finetune(
             model,

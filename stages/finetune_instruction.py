@@ -2,7 +2,6 @@
 
 from gpt2 import lora, weights
 from gpt2.files import read_jsonl, write_csv, write_json, write_jsonl
-from gpt2.generate import load
 from gpt2.instruction import finetune
 from gpt2.runtime import world
 from stages.stage import Stage, run
@@ -12,7 +11,7 @@ def main(stage: Stage) -> None:
     params = stage.param("instruction")
     base = stage.dep(f"data/models/{params.init}")
     data = stage.dep("data/raw/instructions")
-    model, tokenizer = load(base)
+    model, tokenizer = weights.load_with_tokenizer(base)
     with world() as here:
         done = finetune(
             model,

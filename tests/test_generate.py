@@ -12,7 +12,7 @@ from transformers import GPT2LMHeadModel, LogitsProcessorList, TopKLogitsWarper,
 
 from gpt2 import alpaca, weights
 from gpt2.bpe import train_bpe
-from gpt2.generate import _decode, choose, complete, generate, generate_batch, load, main
+from gpt2.generate import _decode, choose, complete, generate, generate_batch, main
 from gpt2.model import GPT
 from gpt2.tokenizer import Tokenizer
 from tests.small import CONFIG, exit_status, small_model
@@ -192,7 +192,8 @@ def test_greedy_text_equals_the_pipeline(directory, command, prompt):
     (expected,) = theirs(prompt, do_sample=False, max_new_tokens=30)
     status, out, _ = command("--prompt", prompt, "--greedy", "--new-tokens", "30")  # transformers wrote on stderr
     assert (status, out) == (0, expected["generated_text"] + "\n")
-    assert prompt + complete(*load(directory), prompt, 30, temperature=0) == expected["generated_text"]
+    model, tokenizer = weights.load_with_tokenizer(directory)
+    assert prompt + complete(model, tokenizer, prompt, 30, temperature=0) == expected["generated_text"]
 
 
 def test_split_characters_are_held_back(directory):
@@ -209,7 +210,7 @@ def test_split_characters_are_held_back(directory):
 def test_several_samples_follow_one_another(directory, command):
     arguments = ("--prompt", "the", "--new-tokens", "20", "--seed", "3")
     status, out, err = command(*arguments, "--samples", "3")
-    model, tokenizer = load(directory)
+    model, tokenizer = weights.load_with_tokenizer(directory)
     texts = [
         "the" + tokenizer.decode([token for token in tokens if token != tokenizer.eot])
         for tokens in sampled(
@@ -229,7 +230,7 @@ def test_the_prompt_may_come_from_standard_input(command, monkeypatch):
 
 
 def test_an_empty_prompt_begins_a_document(directory, command):
-    model, tokenizer = load(directory)
+    model, tokenizer = weights.load_with_tokenizer(directory)
     tokens = greedy(model, [tokenizer.eot], 64, stop=tokenizer.eot)
     assert command("--greedy")[1] == tokenizer.decode([token for token in tokens if token != tokenizer.eot]) + "\n"
 

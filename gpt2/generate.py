@@ -1,9 +1,7 @@
-"""Text from a model, token by token, on a cache of keys and values. As a command it prints the text as it comes:
+"""Continues a text, or answers an instruction, and prints it as it comes:
 
-    python -m gpt2.generate --model data/models/pretrain --prompt "Returns the" --temperature 0.8 --top-k 50
-    python -m gpt2.generate --model data/models/instruction --instruction "Name a colour." --greedy
-
-Shapes: B texts generated together, T time (tokens), S columns of the cache filled so far, C channels, V vocabulary.
+python -m gpt2.generate --model data/models/pretrain --prompt "Returns the" --temperature 0.8 --top-k 50
+python -m gpt2.generate --model data/models/instruction --instruction "Name a colour." --greedy
 """
 
 import argparse
@@ -13,144 +11,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from typing import get_args
 
 from gpt2 import alpaca, weights
 from gpt2.command import Parser, run, start
-from gpt2.model import GPT, KVCache
+from gpt2.generation import encode_prompt, generate
+from gpt2.inference import Precision, prepare
+from gpt2.runtime import can_compile
+from gpt2.sampling import Sampling
 from gpt2.tokenizer import Tokenizer
-
-# --- library -------------------------------------------------------------------------------------------------------
-
-
-def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The token ids of a prompt. An empty one is `<|endoftext|>`, after which a document begins."""
-    return tokenizer.encode(text) or [tokenizer.eot]
-
-
-def complete(model: GPT, tokenizer: Tokenizer, prompt: str, new_tokens: int, **sampling) -> str:
-    """The text with which one sample of `generate` continues a prompt, up to `<|endoftext|>`."""
-    steps = generate(model, encode_prompt(tokenizer, prompt), new_tokens, stop=tokenizer.eot, **sampling)
-    return tokenizer.decode([token for (token,) in steps if token != tokenizer.eot])
-
-
-@torch.inference_mode()
-def generate(
-    model: GPT,
-    ids: list[int],
-    new_tokens: int,
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    samples: int = 1,
-    stop: int | None = None,
-) -> Iterator[list[int]]:
-    """Continues the prompt `ids` by at most `new_tokens` tokens; yields the next token of each sample as it is chosen.
-
-    `temperature`, `top_k` and `top_p` are those of `choose`; the same `seed` gives the same tokens. A sample that has
-    yielded `stop` yields it from then on; when all have, the iterator ends.
-
-    The prompt goes through the model once, however many samples. When `block_size` positions are filled, the later
-    half of them is kept: positions are learned, so those tokens move to the front and go through the model again.
-    That costs one token of work a token generated, and lets a text have any length. Of a prompt longer than
-    `block_size`, only the last `block_size` tokens are seen.
-    """
-    assert ids and not model.training
-    block_size, device = model.config.block_size, model.wte.weight.device
-    generator = torch.Generator(device).manual_seed(seed)
-    prompt = torch.tensor([ids[-block_size:]], device=device)  # (1, T)
-    once = _new_cache(model, 1, prompt.size(1))
-    logits = model.logits(model.hidden(prompt, once)[:, -1]).expand(samples, -1)  # (B, V)
-    capacity = min(block_size, prompt.size(1) + new_tokens)
-    cache = _new_cache(model, samples, capacity)
-    for layer, shared in zip(cache.layers, once.layers, strict=True):
-        layer.append(shared.k, shared.v)
-    seen = prompt.expand(samples, -1)  # (B, T)
-    ended = torch.zeros(samples, dtype=torch.bool, device=device)
-    for remaining in reversed(range(new_tokens)):
-        tokens = choose(logits, temperature, top_k, top_p, generator)  # (B,)
-        if stop is not None:
-            tokens = tokens.masked_fill(ended, stop)
-            ended |= tokens == stop
-        yield tokens.tolist()
-        if not remaining or ended.all():
-            return
-        fresh = tokens[:, None]  # (B, 1)
-        seen = torch.cat((seen, fresh), dim=1)[:, -block_size:]
-        if cache.length == block_size:
-            cache = _new_cache(model, samples, capacity)
-            fresh = seen[:, -max(1, block_size // 2) :]
-        logits = model.logits(model.hidden(fresh, cache)[:, -1])
-
-
-def choose(logits: Tensor, temperature: float, top_k: int, top_p: float, generator: torch.Generator) -> Tensor:
-    """The next token of each row of `logits` (B, V): (B,).
-
-    `temperature` 0 takes the most likely; otherwise logits are divided by it and a token is drawn from the `top_k`
-    most likely (0: all), of these from the smallest set that holds at least `top_p` of the probability: the nucleus
-    (Holtzman et al. 2019, §3.1).
-    """
-    if temperature == 0:
-        return logits.argmax(dim=1)
-    logits = (logits - logits.amax(dim=1, keepdim=True)).double() / temperature  # so that no temperature is too small
-    if 0 < top_k < logits.size(1):
-        least = logits.topk(top_k, dim=1).values[:, -1:]  # (B, 1)
-        logits = logits.masked_fill(logits < least, -math.inf)
-    if top_p < 1:
-        ordered, order = logits.softmax(dim=1).sort(dim=1, descending=True)
-        outside = ordered.cumsum(dim=1) - ordered >= top_p  # what stands before it already holds enough
-        outside[:, 0] = False
-        logits = logits.masked_fill(outside.scatter(1, order, outside), -math.inf)
-    return torch.multinomial(logits.softmax(dim=1), num_samples=1, generator=generator)[:, 0]
-
-
-@torch.inference_mode()
-def generate_batch(model: GPT, prompts: list[list[int]], new_tokens: int, eot: int | None) -> list[list[int]]:
-    """Greedy continuations of prompts of any lengths, all at once: the tokens that `generate` gives one by one.
-
-    A continuation ends before `eot`, after `new_tokens` tokens, or when the context of `block_size` is full. Of a
-    prompt longer than that, only the last `block_size` tokens are seen.
-
-    Prompts are padded on the right, so that causal attention alone hides the padding from them. What follows goes
-    behind the padding in the cache, takes the positions right after its own prompt, and is kept from looking at the
-    padding by a mask.
-    """
-    assert all(prompts) and not model.training
-    block_size, device = model.config.block_size, model.wte.weight.device
-    prompts = [ids[-block_size:] for ids in prompts]
-    lengths = torch.tensor([len(ids) for ids in prompts], device=device)  # (B,)
-    padded = pad_sequence([torch.tensor(ids, device=device) for ids in prompts], batch_first=True)
-    B, T = padded.shape
-    cache = _new_cache(model, B, T + new_tokens)
-    visible = torch.arange(T + new_tokens, device=device).expand(B, -1)  # (B, T + new_tokens), the cache's columns
-    visible = (visible < lengths[:, None]) | (visible >= T)
-    hidden = model.hidden(padded, cache)[torch.arange(B, device=device), lengths - 1]  # (B, C)
-    answers: list[list[int]] = [[] for _ in prompts]
-    ended = torch.zeros(B, dtype=torch.bool, device=device)
-    for step in range(new_tokens):
-        tokens = model.logits(hidden).argmax(dim=1)  # (B,)
-        ended |= (tokens == eot) | (lengths + step > block_size)
-        for answer, token, over in zip(answers, tokens.tolist(), ended.tolist(), strict=True):
-            if not over:
-                answer.append(token)
-        if step == new_tokens - 1 or ended.all():
-            break
-        positions = (lengths + step).clamp(max=block_size - 1)[:, None]  # (B, 1)
-        mask = visible[:, None, None, : T + step + 1]  # (B, 1, 1, S)
-        hidden = model.hidden(tokens[:, None], cache, positions, mask)[:, 0]
-    return answers
-
-
-def _new_cache(model: GPT, batch_size: int, length: int) -> KVCache:
-    return KVCache(model.config, batch_size, length, model.wte.weight.dtype, model.wte.weight.device)
-
-
-# --- command -------------------------------------------------------------------------------------------------------
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -164,21 +33,22 @@ def main(argv: list[str] | None = None) -> int:
 
 def _print_samples(args: argparse.Namespace) -> None:
     """Prints the first sample as it comes, and the others, generated beside it, after it."""
+    compiled = args.compile and can_compile("always")
     model, tokenizer = weights.load_with_tokenizer(args.model)
+    prepare(model, args.precision)
     prompt, shown = _prompt(args)
     ids = encode_prompt(tokenizer, prompt)
     if len(ids) > (limit := model.config.block_size):
         print(f"note: the model sees the last {limit} of the prompt's {len(ids)} tokens", file=sys.stderr)
     steps = generate(
         model,
-        ids,
+        [ids],
         args.new_tokens,
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
+        Sampling(args.temperature, args.top_k, args.top_p, args.repetition_penalty),
         seed=args.seed,
         samples=args.samples,
         stop=tokenizer.eot,
+        compiled=compiled,
     )
     headers = [f"--- sample {i + 1} of {args.samples} ---\n" if args.samples > 1 else "" for i in range(args.samples)]
     print(headers[0] + shown, end="", flush=True)
@@ -234,8 +104,17 @@ def _parser() -> Parser:
         help="most likely tokens; 0: all; default: %(default)s",
     )
     add("--top-p", type=_within(float, 0, 1), default=1.0, metavar="P", help="nucleus; default: %(default)s, all")
-    add("--seed", type=_within(int, 0, 2**63 - 1), default=1337, metavar="N", help="default: %(default)s")
-    add("--samples", type=_within(int, 1), default=1, metavar="N", help="continuations; default: %(default)s")
+    add(
+        "--repetition-penalty",
+        type=_within(float, 1e-3, 1e3),
+        default=1.0,
+        metavar="R",
+        help="above 1 makes tokens that the text has already less likely; default: %(default)s",
+    )
+    add("--seed", type=_within(int, 0, 2**62), default=1337, metavar="N", help="default: %(default)s")
+    add("--samples", type=_within(int, 1), default=1, metavar="N", help="texts, of seeds N, N + 1, ...; default: 1")
+    add("--precision", choices=get_args(Precision), default="float32", help="of the weights; default: %(default)s")
+    add("--compile", action="store_true", help="with torch.compile: for long texts twice as fast, after half a minute")
     return parser
 
 

@@ -15,10 +15,11 @@ from gpt2 import judge, lora
 from gpt2.alpaca import prompt
 from gpt2.config import InstructionParams
 from gpt2.errors import InputError
-from gpt2.generate import generate_batch
+from gpt2.generation import continuations
 from gpt2.model import GPT, summed_cross_entropy
 from gpt2.progress import bar
 from gpt2.runtime import World
+from gpt2.sampling import GREEDY
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import History, Trainer, mean_loss, trainable_parameters
 
@@ -197,7 +198,8 @@ def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], params: Instructi
     answers = [""] * len(prompts)
     for first in bar(range(0, len(order), params.micro_batch_size), desc="answers", unit="batch"):
         own = order[first : first + params.micro_batch_size]
-        given = generate_batch(model, [prompts[i] for i in own], params.response_tokens, tokenizer.eot)
+        batch = [prompts[i] for i in own]
+        given = continuations(model, batch, params.response_tokens, GREEDY, stop=tokenizer.eot)
         for i, ids in zip(own, given, strict=True):
             answers[i] = tokenizer.decode(ids).strip()
     return answers

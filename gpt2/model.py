@@ -3,11 +3,14 @@
 Parameters carry the names of the released checkpoint: wte wpe h.N.ln_1 h.N.attn.c_attn h.N.attn.c_proj h.N.ln_2
 h.N.mlp.c_fc h.N.mlp.c_proj ln_f.
 
-Shapes: B batch, T time (tokens), S time already in the cache plus T, C channels (n_embd), H heads, D head size (C / H),
-V vocabulary.
+Shapes: B batch, T time (tokens), S positions looked at (T, or all columns of a cache), C channels (n_embd), H heads,
+D head size (C / H), V vocabulary.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,42 +21,16 @@ from gpt2.config import GPTConfig
 IGNORE = -100  # a target that is not scored
 
 
-class LayerCache:
-    """Keys and values of one layer for the positions seen so far, in preallocated (B, H, length, D) buffers."""
-
-    def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device | str):
-        self.k = torch.empty(shape, dtype=dtype, device=device)
-        self.v = torch.empty(shape, dtype=dtype, device=device)
-        self.length = 0
-
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds keys and values (B, H, T, D); returns views of all so far, (B, H, S, D)."""
-        end = self.length + k.size(2)
-        assert end <= self.k.size(2), f"cache of {self.k.size(2)} positions cannot take {end}"
-        self.k[:, :, self.length : end] = k
-        self.v[:, :, self.length : end] = v
-        self.length = end
-        return self.k[:, :, :end], self.v[:, :, :end]
+Remember = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-class KVCache:
-    """What attention needs of earlier positions, so that each new token costs one position of work."""
+class Cache(Protocol):
+    """What the model asks of a cache of keys and values; `gpt2/kv_cache.py` has one."""
 
-    def __init__(
-        self,
-        config: GPTConfig,
-        batch_size: int,
-        length: int,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ):
-        shape = (batch_size, config.n_head, length, config.n_embd // config.n_head)
-        self.layers = [LayerCache(shape, dtype, device) for _ in range(config.n_layer)]
+    length: int  # its columns, S
 
-    @property
-    def length(self) -> int:
-        """Positions filled."""
-        return self.layers[0].length
+    def update(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes keys and values (B, H, T, D) of positions (B, T); returns all that it has, (B, H, S, D) each."""
 
 
 class CausalSelfAttention(nn.Module):
@@ -68,21 +45,23 @@ class CausalSelfAttention(nn.Module):
         self.resid_dropout = Dropout(config.dropout, config.n_embd)
 
     def forward(
-        self, x: Tensor, cache: LayerCache | None, mask: Tensor | None, record: list[Tensor] | None = None
+        self, x: Tensor, remember: Remember | None, mask: Tensor | None, record: list[Tensor] | None = None
     ) -> Tensor:
         """Maps (B, T, C) to (B, T, C).
 
-        `mask` is boolean, broadcastable to (B, H, T, S), true where a position may look; None means causal with an
-        empty cache. With `record`, the attention weights (B, H, T, S) are computed explicitly and appended to it.
+        `remember` takes keys and values to a cache, and gives back those of all its columns. `mask` is boolean,
+        broadcastable to (B, H, T, S), true where a position may look; None means causal, without a cache. With
+        `record`, the attention weights (B, H, T, S) are computed explicitly and appended to it.
         """
         B, T, C = x.shape
         q, k, v = (
             part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)  # (B, H, T, D)
             for part in self.c_attn(x).split(C, dim=2)
         )
-        if cache is not None:
-            k, v = cache.append(k, v)  # (B, H, S, D)
-        if record is None and not self.attn_dropout.active:
+        if remember is not None:
+            k, v = remember(k, v)  # (B, H, S, D)
+        single = T == 1 and x.is_cpu  # over one query the CPU's SDPA takes up to five times as long as two products
+        if record is None and not self.attn_dropout.active and not single:
             if mask is None and x.is_cpu and torch.compiler.is_compiling():
                 y = BlockAttention.apply(q, k, v)  # (B, H, T, D)
             else:
@@ -129,20 +108,33 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, cache: LayerCache | None, mask: Tensor | None, record: list[Tensor] | None = None
+        self, x: Tensor, remember: Remember | None, mask: Tensor | None, record: list[Tensor] | None = None
     ) -> Tensor:
         """Maps (B, T, C) to (B, T, C); the arguments are those of attention."""
-        x = x + self.attn(self.ln_1(x), cache, mask, record)
+        x = x + self.attn(self.ln_1(x), remember, mask, record)
         return x + self.mlp(self.ln_2(x))
 
 
+class TokenEmbedding(nn.Embedding):
+    """What tokens begin as, which is also what the last hidden states are compared with (tied weights)."""
+
+    def logits(self, hidden: Tensor, aligned: bool = False) -> Tensor:
+        """Maps (..., C) to unnormalized log-probabilities (..., V).
+
+        `aligned` pads the vocabulary to a multiple of 64 while it is multiplied, without which tensor cores are slow.
+        """
+        V = self.num_embeddings
+        weight = F.pad(self.weight, (0, 0, 0, -V % 64)) if aligned else self.weight
+        return F.linear(hidden, weight)[..., :V]
+
+
 class GPT(nn.Module):
-    """The language model. The output projection is the token embedding, transposed (tied weights)."""
+    """The language model. The output projection is the token embedding, transposed."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wte = TokenEmbedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.drop = Dropout(config.dropout, config.n_embd)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -177,35 +169,31 @@ class GPT(nn.Module):
     def hidden(
         self,
         idx: Tensor,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
         record: list[Tensor] | None = None,
     ) -> Tensor:
         """Maps token ids (B, T) to the residual stream after the last layer norm, (B, T, C).
 
-        The tokens continue those in `cache`. `positions` (T,) or (B, T) and the boolean `mask`, broadcastable to
-        (B, H, T, S), replace consecutive positions and causal attention. `record` collects attention weights.
+        `positions` (T,) or (B, T) and the boolean `mask`, broadcastable to (B, H, T, S), replace consecutive positions
+        and causal attention. With a `cache`, positions (B, T) say where in it the tokens belong, and each sees what
+        stands there up to itself. `record` collects attention weights.
         """
-        T, past = idx.size(1), cache.length if cache else 0
-        assert past + T <= self.config.block_size or positions is not None, "more tokens than block_size"
+        T = idx.size(1)
+        assert self.config.block_size >= T or positions is not None, "more tokens than block_size"
         if positions is None:
-            positions = torch.arange(past, past + T, device=idx.device)
-        if mask is None and past:
-            mask = causal_mask(T, past + T, idx.device)
+            positions = torch.arange(T, device=idx.device)
+        if cache is not None:
+            mask = (torch.arange(cache.length, device=idx.device) <= positions[..., None])[:, None]  # (B, 1, T, S)
         x = self.drop(self.wte(idx) + self.wpe(positions))  # (B, T, C)
         for i, block in enumerate(self.h):
-            x = block(x, cache.layers[i] if cache else None, mask, record)
+            x = block(x, partial(cache.update, i, positions) if cache else None, mask, record)
         return self.ln_f(x)
 
     def logits(self, hidden: Tensor, aligned: bool = False) -> Tensor:
-        """Maps (..., C) to unnormalized log-probabilities (..., V).
-
-        `aligned` pads the vocabulary to a multiple of 64 while it is multiplied, without which tensor cores are slow.
-        """
-        V = self.config.vocab_size
-        weight = F.pad(self.wte.weight, (0, 0, 0, -V % 64)) if aligned else self.wte.weight
-        return F.linear(hidden, weight)[..., :V]
+        """Maps (..., C) to unnormalized log-probabilities (..., V): see TokenEmbedding."""
+        return self.wte.logits(hidden, aligned)
 
     def attentions(self, idx: Tensor) -> list[Tensor]:
         """The attention weights of every layer for token ids (B, T): n_layer tensors (B, H, T, T); rows sum to 1."""

@@ -15,8 +15,9 @@ from torch import Tensor
 from gpt2 import weights
 from gpt2.config import OPENAI_SHAPES, ParityParams, openai_config
 from gpt2.errors import InputError
-from gpt2.generate import complete, generate_batch
+from gpt2.generation import complete, continuations
 from gpt2.model import GPT
+from gpt2.sampling import GREEDY
 from gpt2.tokenizer import Tokenizer
 
 LOGIT_TOLERANCE = 1e-4  # largest absolute difference: float32 sums in another order
@@ -131,7 +132,7 @@ def _model_cases(name: str, ours: GPT, theirs: torch.nn.Module, params: ParityPa
     expected = theirs(tokens, labels=tokens)  # predicts each token from those before it, so drops the last logits
     logits = (ours(prompts) - expected.logits[:, :-1]).abs()  # (P, T, V)
     loss = abs(ours(prompts, targets).item() / targets.numel() - expected.loss.item())
-    greedy = torch.tensor(generate_batch(ours, prompts.tolist(), params.new_tokens, eot=None))
+    greedy = torch.tensor(continuations(ours, prompts.tolist(), params.new_tokens, GREEDY))
     differing = greedy != _their_greedy(theirs, prompts, params.new_tokens)
     return [
         _case(name, "logits", logits.numel(), logits.max().item(), LOGIT_TOLERANCE),
@@ -182,7 +183,7 @@ def _text_case(directory: Path, ours: GPT, tokenizer: Tokenizer, params: ParityP
     for text in TEXT_PROMPTS:
         prompt = tokenizer.decode(tokenizer.encode(text)[: params.prompt_tokens])  # so that it fits the context
         (expected,) = theirs(prompt, do_sample=False, max_new_tokens=params.new_tokens)
-        continuation = complete(ours, tokenizer, prompt, params.new_tokens, temperature=0)
+        continuation = complete(ours, tokenizer, prompt, params.new_tokens, GREEDY)
         differing += prompt + continuation != expected["generated_text"]
     return _case("pipeline", "texts", len(TEXT_PROMPTS), differing / len(TEXT_PROMPTS), 0.0)
 

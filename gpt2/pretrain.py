@@ -9,14 +9,17 @@ from torch import Tensor, nn
 
 from gpt2.config import GPTConfig, ModelParams, TrainParams
 from gpt2.errors import InputError
-from gpt2.generate import complete
+from gpt2.generation import complete
 from gpt2.model import GPT
 from gpt2.runtime import World, peak_flops, peak_memory
+from gpt2.sampling import Sampling
 from gpt2.shards import TokenStream
 from gpt2.spikes import count_spikes
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import History, Trainer, mean_loss
 from gpt2.weights import load_with_tokenizer
+
+SAMPLING = Sampling(temperature=0.8, top_k=50)  # of the texts during training
 
 
 @dataclass
@@ -96,7 +99,7 @@ def pretrain(
 
     def sample(model: nn.Module, step: int) -> list[dict]:
         prompt = params.sample_prompt
-        text = complete(model, tokenizer, prompt, params.sample_tokens, temperature=0.8, top_k=50, seed=seed)
+        text = complete(model, tokenizer, prompt, params.sample_tokens, SAMPLING, seed=seed)
         return [{"step": step, "prompt": prompt, "text": text}]
 
     trainer = Trainer(

@@ -10,7 +10,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2 import weights
 from gpt2.config import GPTConfig, openai_config
-from gpt2.model import GPT, IGNORE, BlockAttention, KVCache
+from gpt2.kv_cache import KVCache
+from gpt2.model import GPT, IGNORE, BlockAttention
 from gpt2.runtime import can_compile
 from tests.small import small_model
 
@@ -152,9 +153,10 @@ def test_a_later_token_does_not_change_earlier_logits(ours):
 @pytest.mark.parametrize("chunks", [[32], [1] * 32, [5, 1, 17, 9], [31, 1]], ids=str)
 def test_cache_in_chunks_equals_the_whole(ours, chunks):
     idx = random_ids(2, 32, seed=8)
-    cache = KVCache(CONFIG, batch_size=2, length=32, dtype=torch.float64)
-    parts = [ours.hidden(part, cache) for part in idx.split(chunks, dim=1)]
-    assert cache.length == 32
+    cache = KVCache(CONFIG, batch_size=2, length=40, dtype=torch.float64)
+    places = torch.arange(32).expand(2, -1)
+    parts = zip(idx.split(chunks, dim=1), places.split(chunks, dim=1), strict=True)
+    parts = [ours.hidden(part, cache, place) for part, place in parts]
     torch.testing.assert_close(torch.cat(parts, dim=1), ours.hidden(idx), **EXACT)
 
 

@@ -63,7 +63,9 @@ def _prompt(args: argparse.Namespace) -> tuple[str, str]:
     """What the model continues, and what of it is printed: of an instruction, nothing but the answer is."""
     if args.instruction is not None:
         return alpaca.prompt(_text(os.fsencode(args.instruction)), _text(os.fsencode(args.input or ""))), ""
-    prompt = _text(sys.stdin.buffer.read() if args.prompt == "-" else os.fsencode(args.prompt))
+    prompt = _text(sys.stdin.buffer.read() if args.prompt == "-" else os.fsencode(args.prompt or ""))
+    if args.prompt is not None and not prompt:
+        print("note: the prompt is empty: a new document begins", file=sys.stderr)
     return prompt, prompt
 
 
@@ -85,9 +87,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
     begin = parser.add_mutually_exclusive_group()
-    begin.add_argument(
-        "--prompt", default="", metavar="TEXT", help="what to continue; -: standard input; default: a new document"
-    )
+    begin.add_argument("--prompt", metavar="TEXT", help="what to continue; -: standard input; default: a new document")
     begin.add_argument("--instruction", type=_filled, metavar="TEXT", help="answer this, as a tuned model learned to")
     add("--input", metavar="TEXT", help="what the instruction is about; may be empty")
     add("--new-tokens", type=_within(int, 1), default=64, metavar="N", help="at most so many; default: %(default)s")

@@ -81,7 +81,16 @@ def test_the_prompt_may_come_from_standard_input(command, monkeypatch):
 
 def test_an_empty_prompt_begins_a_document(directory, command):
     model, tokenizer = weights.load_with_tokenizer(directory)
-    assert command("--greedy")[1] == complete(model, tokenizer, "", 64, GREEDY) + "\n"
+    text = complete(model, tokenizer, "", 64, GREEDY) + "\n"
+    assert command("--greedy") == (0, text, "")
+    note = "note: the prompt is empty: a new document begins\n"
+    assert command("--greedy", "--prompt", "") == (0, text, note)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_any_precision_generates(command, precision):
+    status, out, err = command("--prompt", "the cat", "--greedy", "--new-tokens", "8", "--precision", precision)
+    assert (status, err) == (0, "") and len(out) > len("the cat\n")
 
 
 def test_a_long_prompt_is_used_with_a_note(command):
@@ -116,6 +125,8 @@ def test_a_prompt_that_is_not_utf8_is_printed_with_replacements(command):
         (("--samples", "many"), "--samples: 'many': expected int of at least 1"),
         (("--seed", "-1"), "--seed: '-1': expected int from 0"),
         (("--greedy", "--temperature", "1"), "not allowed with"),
+        (("--repetition-penalty", "0"), "--repetition-penalty: '0': expected float from 0.001 to 1000"),
+        (("--precision", "int4"), "--precision: invalid choice: 'int4'"),
         (("--prompt", "a", "--instruction", "b"), "--instruction: not allowed with argument --prompt"),
         (("--input", "a"), "--input: not allowed without argument --instruction"),
         (("--instruction", " "), "--instruction: ' ': expected a text"),

@@ -1,0 +1,146 @@
+"""Speed of generation beside transformers.
+
+    python -m benchmarks.generate                    # GPT-2 124M, 32 + 128 tokens, one text and eight
+    python -m benchmarks.generate --batch-sizes 1    # one text alone
+
+For each precision all take turns, several times, on the same prompts and weights (random, of GPT-2's shape), and their
+median speed counts; half of the time goes to nothing but reading weights, so what a machine's memory gives is printed
+beside them:
+
+- ours, compiled: gpt2.generation.generate after gpt2.inference.prepare, with `compiled` where there is a compiler (what
+  compilation takes is printed and not counted);
+- ours: the same without;
+- transformers: GPT2LMHeadModel.generate with its cache, in float32 and in bfloat16; int8 is compared with the latter.
+
+In float32 all must give the same greedy tokens. For fewer bits the error of the logits is printed: root of the mean
+square of the difference from float32, in units of the logits' standard deviation, and how often the likeliest token is
+the same.
+"""
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import get_args
+
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from benchmarks.train import DEVICE, processor
+from gpt2 import weights
+from gpt2.config import openai_config
+from gpt2.generation import generate
+from gpt2.inference import Precision, prepare
+from gpt2.model import GPT
+from gpt2.runtime import can_compile
+from gpt2.sampling import GREEDY
+
+
+def models() -> tuple[GPT, GPT2LMHeadModel]:
+    """The same random weights in both. The matrices are five times GPT-2's, without which it repeats one token."""
+    torch.manual_seed(0)
+    theirs = GPT2LMHeadModel(GPT2Config()).eval()
+    with torch.no_grad():
+        for parameter in theirs.transformer.h.parameters():
+            parameter.mul_(5) if parameter.dim() == 2 else parameter.add_(0.1 * torch.randn_like(parameter))
+    theirs.generation_config.eos_token_id = None
+    ours = GPT(openai_config("gpt2")).eval()
+    weights.load_state(ours, weights.from_hf(theirs.state_dict()), Path("transformers.GPT2LMHeadModel"))
+    return ours.to(DEVICE), theirs.to(DEVICE)
+
+
+def our_tokens(model: GPT, prompts: Tensor, new_tokens: int, compiled: bool) -> list[list[int]]:
+    """Greedy continuations of prompts (B, T)."""
+    steps = generate(model, prompts.tolist(), new_tokens, GREEDY, compiled=compiled)
+    return [list(tokens) for tokens in zip(*steps, strict=True)]
+
+
+@torch.inference_mode()
+def their_tokens(model: GPT2LMHeadModel, prompts: Tensor, new_tokens: int) -> list[list[int]]:
+    """The same by transformers."""
+    mask = torch.ones_like(prompts)
+    ids = model.generate(prompts, attention_mask=mask, do_sample=False, max_new_tokens=new_tokens, pad_token_id=0)
+    return ids[:, prompts.size(1) :].tolist()
+
+
+def seconds(work: Callable[[], list]) -> tuple[float, list]:
+    """How long some work took, and what came of it."""
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+def bandwidth() -> float:
+    """Bytes a second of the fastest of twenty sums over half a gigabyte."""
+    numbers = torch.ones(1 << 27, device=DEVICE)
+    return 4 * numbers.numel() / min(seconds(lambda: [numbers.sum().item()])[0] for _ in range(20))
+
+
+@torch.inference_mode()
+def error(model: GPT, reference: Tensor, tokens: Tensor) -> str:
+    """How far the logits for tokens (B, T) are from the reference (B, T, V), for a line of the table."""
+    logits = model(tokens).float()
+    distance = (logits - reference).square().mean().sqrt() / reference.std()
+    same = (logits.argmax(dim=2) == reference.argmax(dim=2)).float().mean()
+    return f"logits off by {distance:.2%}, {same:.1%} of the likeliest tokens the same"
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Prints a line for each precision, batch size and competitor."""
+    ours, theirs = models()
+    tokens = torch.randint(50257, (max(arguments.batch_sizes), arguments.prompt_tokens), device=DEVICE)
+    with torch.inference_mode():
+        reference = ours(tokens)  # (B, T, V)
+    print(f"{processor()}, torch {torch.__version__}, memory read at {bandwidth() / 1e9:.0f} GB/s")
+    print(f"GPT-2 124M, {arguments.prompt_tokens} + {arguments.new_tokens} tokens")
+    for precision in get_args(Precision):
+        model, reader = copy.deepcopy(ours), copy.deepcopy(theirs)
+        prepare(model, precision)
+        reader.to(torch.float32 if precision == "float32" else torch.bfloat16)
+        if precision != "float32":
+            print(f"{precision}: {error(model, reference, tokens)}")
+        for batch_size in arguments.batch_sizes:
+            table(precision, model, reader, tokens[:batch_size], arguments)
+
+
+def table(precision: str, model: GPT, reader: GPT2LMHeadModel, prompts: Tensor, arguments: argparse.Namespace) -> None:
+    """Lets all take turns on some prompts, and prints how fast they were."""
+    competitors = {"ours": partial(our_tokens, model, compiled=False), "transformers": partial(their_tokens, reader)}
+    if can_compile("auto"):
+        competitors = {"ours, compiled": partial(our_tokens, model, compiled=True)} | competitors
+    taken: dict[str, list[float]] = {name: [] for name in competitors}
+    started = {name: seconds(lambda work=work: work(prompts, new_tokens=2))[0] for name, work in competitors.items()}
+    for _ in range(arguments.repeats):
+        found = []
+        for name, work in competitors.items():
+            time_taken, result = seconds(lambda work=work: work(prompts, new_tokens=arguments.new_tokens))
+            taken[name].append(time_taken)
+            found.append(result)
+        assert precision != "float32" or all(result == found[0] for result in found), "not the same greedy tokens"
+    speeds = {name: len(prompts) * arguments.new_tokens / median(times) for name, times in taken.items()}
+    for name, speed in speeds.items():
+        ratio = "" if name == "transformers" else f"{speed / speeds['transformers']:8.2f}x transformers"
+        note = f"  (compiled in {started[name]:.0f} s)" if "compiled" in name else ""
+        print(f"{precision:10}batch {len(prompts):<4}{name:16}{speed:8,.1f} tok/s{ratio}{note}", flush=True)
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.generate", description=__doc__.splitlines()[0])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8], metavar="B")
+    parser.add_argument("--prompt-tokens", type=int, default=32, metavar="N")
+    parser.add_argument("--new-tokens", type=int, default=128, metavar="N")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each (default: 3)")
+    arguments = parser.parse_args()
+    sizes = (*arguments.batch_sizes, arguments.prompt_tokens, arguments.new_tokens, arguments.repeats)
+    if min(sizes) < 1 or arguments.prompt_tokens + arguments.new_tokens > 1024:
+        parser.error("expected numbers above 0, and at most 1024 tokens together")
+    compare(arguments)
+
+
+if __name__ == "__main__":
+    main()

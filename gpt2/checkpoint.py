@@ -1,6 +1,5 @@
 """The state of unfinished training, on disk: written whole, the last two kept, damaged ones passed over."""
 
-import errno
 import pickle
 import sys
 import zipfile
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gpt2.errors import InputError
-from gpt2.files import replacing
+from gpt2.files import NO_ROOM, replacing
 
 KEEP = 2
 DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
@@ -33,13 +32,13 @@ class Checkpoints:
     def save(self, step: int, state: dict) -> None:
         """Writes the state after `step` steps and deletes all but the newest two.
 
-        Raises InputError where the disk is full, which leaves those before as they are.
+        Raises InputError where there is no room, which leaves those before as they are.
         """
         try:
             with replacing(self.directory / f"step_{step:08d}.pt") as temporary:
                 torch.save(state, temporary)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in NO_ROOM:
                 raise
             raise InputError(
                 f"{error.filename}: {error.strerror}; run again when there is room, and training goes on where it was "

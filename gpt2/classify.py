@@ -9,7 +9,6 @@ For `-` it reads standard input, a text a line, and answers each with a line, th
 
 import argparse
 import codecs
-import os
 import sys
 from collections.abc import Iterator
 from itertools import takewhile
@@ -19,8 +18,8 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from gpt2.classification import GPTClassifier, load, predict
-from gpt2.command import Parser, run, start
+from gpt2.classifier import GPTClassifier, load, predict
+from gpt2.command import Parser, argument_text, run, start
 from gpt2.errors import InputError
 from gpt2.tokenizer import Tokenizer
 
@@ -56,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_labels(args: argparse.Namespace) -> None:
-    given = [os.fsencode(text).decode(errors="replace") for text in args.texts]
+    given = [argument_text(text) for text in args.texts]
     if "-" in given and len(given) > 1:
         raise InputError("-: expected no texts beside it, since it stands for those of standard input")
     for number, text in enumerate(given, start=1):

@@ -1,6 +1,7 @@
 """What commands share: whatever goes wrong that is not a bug is one line on standard error, and status 1."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -13,6 +14,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         self.exit(1, f"error: {message}\n")
+
+
+def argument_text(argument: str) -> str:
+    """A text from the command line: what was not UTF-8, of which Python makes lone surrogates, becomes U+FFFD."""
+    return os.fsencode(argument).decode(errors="replace")
 
 
 def run(work: Callable[[], None]) -> int:

@@ -5,20 +5,21 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from gpt2.errors import InputError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the disk, in a quota, below a limit such as `ulimit -f`
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`; on success its file is synced to disk and takes `path`'s place.
 
-    Where the disk is full, raises OSError with errno ENOSPC and the file's name: torch, safetensors and numpy tell it
-    in other ways.
+    Where there is no room, raises OSError with one of NO_ROOM and the file's name: torch, safetensors and numpy tell it
+    in other ways, or not at all.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,12 +29,23 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except Exception as error:
-        full = os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(path.parent).free < 1 << 16
-        if full and getattr(error, "filename", None) is None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if getattr(error, "filename", None) is None and (code := _no_room(error, temporary)):
+            raise OSError(code, os.strerror(code), str(path)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _no_room(error: Exception, path: Path) -> int | None:
+    """Which of NO_ROOM an error tells, or the system does when the file is to grow further; None where it grows."""
+    told = next((code for code in NO_ROOM if os.strerror(code) in str(error)), None)
+    if told is None:
+        try:
+            with open(path, "ab") as file:
+                file.write(bytes(1 << 20))
+        except OSError as refusal:
+            return refusal.errno if refusal.errno in NO_ROOM else None
+    return told
 
 
 def write_text(path: Path, text: str) -> None:

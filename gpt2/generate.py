@@ -7,14 +7,13 @@ python -m gpt2.generate --model data/models/instruction --instruction "Name a co
 import argparse
 import codecs
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
 from gpt2 import alpaca, weights
-from gpt2.command import Parser, run, start
+from gpt2.command import Parser, argument_text, run, start
 from gpt2.generation import encode_prompt, generate
 from gpt2.inference import Precision, prepare
 from gpt2.runtime import can_compile
@@ -62,15 +61,12 @@ def _print_samples(args: argparse.Namespace) -> None:
 def _prompt(args: argparse.Namespace) -> tuple[str, str]:
     """What the model continues, and what of it is printed: of an instruction, nothing but the answer is."""
     if args.instruction is not None:
-        return alpaca.prompt(_text(os.fsencode(args.instruction)), _text(os.fsencode(args.input or ""))), ""
-    prompt = _text(sys.stdin.buffer.read() if args.prompt == "-" else os.fsencode(args.prompt or ""))
+        return alpaca.prompt(argument_text(args.instruction), argument_text(args.input or "")), ""
+    given = args.prompt or ""
+    prompt = sys.stdin.buffer.read().decode(errors="replace") if given == "-" else argument_text(given)
     if args.prompt is not None and not prompt:
         print("note: the prompt is empty: a new document begins", file=sys.stderr)
     return prompt, prompt
-
-
-def _text(given: bytes) -> str:
-    return given.decode(errors="replace")
 
 
 def _decode(tokenizer: Tokenizer, steps: Iterator[list[int]], samples: int) -> Iterator[list[str]]:

@@ -13,8 +13,8 @@ from gpt2.generation import complete
 from gpt2.model import GPT
 from gpt2.runtime import World, peak_flops, peak_memory
 from gpt2.sampling import Sampling
-from gpt2.shards import TokenStream
 from gpt2.spikes import count_spikes
+from gpt2.token_shards import TokenStream
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import History, Trainer, mean_loss
 from gpt2.weights import load_with_tokenizer

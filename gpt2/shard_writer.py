@@ -10,7 +10,7 @@ import numpy as np
 
 from gpt2.corpus import Text
 from gpt2.files import replacing, sha256
-from gpt2.shards import DTYPE, Manifest, Shard, Split, histogram, open_shard, read_manifest
+from gpt2.token_shards import DTYPE, Manifest, Shard, Split, histogram, open_shard, read_manifest
 from gpt2.tokenizer import Tokenizer
 
 BATCH_CHARACTERS = 1 << 16  # encoded at a time: enough that encoding outweighs the call, few enough for the cache

@@ -40,7 +40,7 @@ from gpt2.files import replacing, write_json
 from gpt2.processes import die_with_parent, worker_pool
 from gpt2.progress import bar
 from gpt2.shard_writer import TokenWriter, digests_file, is_whole, join_shards, write_array
-from gpt2.shards import MANIFEST
+from gpt2.token_shards import MANIFEST
 from gpt2.tokenizer import Tokenizer
 
 TASK_BYTES = 8_000_000  # of a task's files together, at least: small files share shards

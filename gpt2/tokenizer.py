@@ -66,6 +66,15 @@ class Tokenizer:
         """The ids of a text. What spells <|endoftext|> is ordinary text; lone surrogates are read as U+FFFD."""
         return [id for piece in _pieces(text) for id in self._encoding.encode_ordinary(piece)]
 
+    def encode_parts(self, parts: Iterable[str]) -> Iterator[int]:
+        """The ids of a text that comes in parts, wherever they are cut: those that `encode` gives the whole."""
+        rest = ""
+        for part in parts:
+            *pieces, rest = _pieces(rest + part)
+            for piece in pieces:
+                yield from self._encoding.encode_ordinary(piece)
+        yield from self._encoding.encode_ordinary(rest)
+
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         """The ids of several texts, each after an <|endoftext|>, in one uint16 array. Other threads run meanwhile.
 

@@ -7,7 +7,7 @@ from gpt2.files import write_csv, write_json, write_jsonl
 from gpt2.model import GPT
 from gpt2.pretrain import TokenWindows, initial_model, openai_model, pretrain
 from gpt2.runtime import world
-from gpt2.shards import TokenStream
+from gpt2.token_shards import TokenStream
 from gpt2.tokenizer import Tokenizer
 from stages.stage import Stage, run
 

@@ -12,7 +12,7 @@ from gpt2.files import write_json
 from gpt2.model import GPT
 from gpt2.runtime import World
 from gpt2.shard_writer import TokenWriter, count_duplicates
-from gpt2.shards import MANIFEST
+from gpt2.token_shards import MANIFEST
 from gpt2.tokenizer import Tokenizer
 
 OPTIM = {

@@ -1,4 +1,4 @@
-"""Classification: the head reads the last real token, transformers agrees, freezing holds, bad rows are named."""
+"""Fine-tuning a classifier: it learns, freezing holds, runs repeat, bad rows are named."""
 
 from pathlib import Path
 
@@ -6,26 +6,23 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
-from transformers import GPT2Config, GPT2ForSequenceClassification
+from transformers import GPT2ForSequenceClassification
 
 from gpt2 import lora
 from gpt2.classification import (
     Classified,
-    GPTClassifier,
     LabelledTexts,
     balanced_weights,
     finetune,
     freeze,
-    load,
-    predict,
+    predictions,
     read_labels,
-    save,
 )
+from gpt2.classifier import GPTClassifier, predict, save
 from gpt2.config import ClassificationParams
 from gpt2.errors import InputError
 from gpt2.files import write_json
 from gpt2.train import Trainer
-from gpt2.weights import save as save_base
 from tests.small import ALONE, CLASSIFICATION, CONFIG, byte_tokenizer, small_model
 
 LABELS = ["cold", "hot"]
@@ -53,56 +50,6 @@ def finetuned(scratch, rows=None, labels=LABELS, **changes) -> Classified:
 
 def data(rows: list[dict]) -> LabelledTexts:
     return LabelledTexts(rows, LABELS, TOKENIZER, CONFIG.block_size, "train.jsonl")
-
-
-@torch.no_grad()
-def test_transformers_loads_it_with_equal_logits_in_a_padded_batch(tmp_path):
-    ours = classifier()
-    save(ours, LABELS, tmp_path)
-    theirs = GPT2ForSequenceClassification.from_pretrained(tmp_path).eval()
-    texts = [{"text": text, "label": "hot"} for text in ("a", "warm as toast", "x" * 50)]
-    ids, _ = data(texts).batch(np.arange(3))
-    assert ids.shape == (3, CONFIG.block_size)
-    assert (ours(ids) - theirs(ids).logits).abs().max() < 1e-5
-    assert theirs.config.id2label == {0: "cold", 1: "hot"}
-    again, labels = load(tmp_path)
-    assert torch.equal(again(ids), ours(ids)) and labels == LABELS and not again.training
-
-
-@torch.no_grad()
-def test_a_checkpoint_of_transformers_is_read_with_equal_logits(tmp_path):
-    shape = {"vocab_size": 257, "n_positions": 16, "n_embd": 32, "n_layer": 2, "n_head": 4}
-    theirs = GPT2ForSequenceClassification(GPT2Config(**shape, num_labels=3, pad_token_id=256)).eval()
-    theirs.save_pretrained(tmp_path)
-    ours, labels = load(tmp_path)
-    ids, _ = data([{"text": text, "label": "hot"} for text in ("a", "warm as toast")]).batch(np.arange(2))
-    assert (ours(ids) - theirs(ids).logits).abs().max() < 1e-5
-    assert labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
-
-
-def test_a_directory_that_is_no_classifier_is_told(tmp_path):
-    save_base(small_model(), tmp_path)
-    with pytest.raises(InputError, match=rf"^{tmp_path}: no classifier: .* no tensor score\.weight$"):
-        load(tmp_path)
-    with pytest.raises(InputError, match=r"nowhere: no such model directory$"):
-        load(tmp_path / "nowhere")
-
-
-@torch.no_grad()
-def test_padding_does_not_change_a_prediction():
-    model, rows = classifier(), [{"text": "ice", "label": "cold"}, {"text": "boiling water", "label": "hot"}]
-    together, _ = data(rows).batch(np.arange(2))
-    alone, _ = data(rows).batch(np.arange(1))
-    assert together.size(1) > alone.size(1)
-    torch.testing.assert_close(model(together)[:1], model(alone), atol=1e-5, rtol=0)
-
-
-def test_texts_of_like_lengths_share_a_batch_and_keep_their_places():
-    model, texts = classifier(), [TOKENIZER.encode("x" * length) for length in (9, 2, 16, 3, 5)]
-    found = predict(model, texts, batch_size=2)
-    alone = np.concatenate([predict(model, [text], batch_size=1) for text in texts])
-    np.testing.assert_allclose(found, alone, atol=1e-5)
-    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +170,13 @@ def test_it_learns_to_tell_texts_apart(tmp_path, trainable, precision):
     assert [row["prediction"] for row in done.predictions] == [row["label"] for row in ROWS[30:]]
     assert all(0.5 <= row["probability"] <= 1 for row in done.predictions)
     assert [row["label"] for row in done.classes] == LABELS and all(row["f1"] == 1.0 for row in done.classes)
+
+
+def test_what_is_predicted_is_what_the_metrics_read():
+    low = np.float32(-0.6931472)
+    found = np.array([[low, np.nextafter(low, np.float32(0))]])
+    assert found.argmax() == 1 and np.exp(found).argmax() == 0  # as probabilities they are one number
+    assert predictions(found, [{"text": "x"}], LABELS) == [{"text": "x", "prediction": "hot", "probability": 0.5}]
 
 
 def test_after_lora_the_checkpoint_is_plain_and_its_adapters_are_counted(tmp_path):

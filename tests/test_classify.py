@@ -10,7 +10,7 @@ from transformers import pipeline
 
 from gpt2 import weights
 from gpt2.bpe import train_bpe
-from gpt2.classification import GPTClassifier, save
+from gpt2.classifier import GPTClassifier, save
 from gpt2.classify import Classifier, main
 from gpt2.files import read_json, write_json
 from gpt2.tokenizer import Tokenizer

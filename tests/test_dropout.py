@@ -9,7 +9,8 @@ import torch
 from scipy.stats import binom, chisquare
 from torch import Tensor, nn
 
-from gpt2.classification import GPTClassifier, LabelledTexts
+from gpt2.classification import LabelledTexts
+from gpt2.classifier import GPTClassifier
 from gpt2.config import LoRAParams
 from gpt2.instruction import ResponseModel, Responses
 from gpt2.lora import add_lora

@@ -1,9 +1,14 @@
 """Files: whole or not at all, and errors that name the line."""
 
+import errno
+import subprocess
+import sys
+
 import pytest
 
 from gpt2.errors import InputError
 from gpt2.files import read_csv, read_json, read_jsonl, replacing, sha256, write_csv, write_json, write_jsonl
+from tests.conftest import ROOT
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -14,6 +19,34 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise KeyboardInterrupt
     assert read_json(path) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_where_there_is_no_room_the_file_is_named_whoever_writes(tmp_path):
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy, torch
+from safetensors.torch import save_file
+from gpt2.files import replacing
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+tensor, path = torch.zeros(100_000), Path(sys.argv[1], "a")
+writers = (lambda: torch.save(tensor, temporary), lambda: save_file({"a": tensor}, temporary))
+for write in (*writers, lambda: temporary.write_bytes(b"a")):
+    try:
+        with replacing(path) as temporary:
+            write()
+    except OSError as error:
+        print(error.errno, error.filename)"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{errno.EFBIG} {tmp_path / 'a'}\n" * 2, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]  # the byte that there was room for
+
+
+def test_a_mistake_keeps_its_name_where_there_is_room(tmp_path):
+    with pytest.raises(KeyError), replacing(tmp_path / "a") as temporary:
+        temporary.write_text("half a fi")
+        raise KeyError
+    assert not list(tmp_path.iterdir())
 
 
 def test_json_lines_survive_hostile_text(tmp_path):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gpt2 import lora
-from gpt2.classification import GPTClassifier, freeze
+from gpt2.classification import freeze
+from gpt2.classifier import GPTClassifier
 from gpt2.config import ClassificationParams, GPTConfig, LoRAParams, OptimParams
 from gpt2.errors import InputError
 from gpt2.model import GPT

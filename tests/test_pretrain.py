@@ -12,7 +12,7 @@ from gpt2.errors import InputError
 from gpt2.files import write_json
 from gpt2.model import GPT
 from gpt2.pretrain import TokenWindows, flops_per_token, openai_model, pretrain, unigram_entropy
-from gpt2.shards import TokenStream
+from gpt2.token_shards import TokenStream
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import mean_loss
 from tests.small import ALONE, OPTIM, byte_tokenizer, small_model, write_shards

@@ -18,10 +18,11 @@ from gpt2.bpe import train_bpe
 from gpt2.errors import InputError
 from gpt2.files import sha256
 from gpt2.shard_writer import ShardWriter
-from gpt2.shards import BINS, TokenStream, histogram, open_shard, read_manifest, stats, verify
+from gpt2.shards import main, stats, verify
+from gpt2.token_shards import BINS, TokenStream, histogram, open_shard, read_manifest
 from gpt2.tokenizer import EOT, Tokenizer
 from tests.conftest import ROOT
-from tests.small import write_shards
+from tests.small import exit_status, write_shards
 from tests.test_bpe import ENGLISH
 
 SHARD = {"file": "val_000000.npy", "tokens": 4, "sha256": ""}
@@ -214,7 +215,7 @@ def test_more_shards_than_files_may_be_open(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "tokenizer")
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from gpt2.shards import TokenStream; from gpt2.tokenizer import Tokenizer\n"
+        "from gpt2.token_shards import TokenStream; from gpt2.tokenizer import Tokenizer\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[2])))\n"
         "print(len(TokenStream(Path(sys.argv[1]), 'train', Tokenizer.load(Path(sys.argv[1], 'tokenizer')))))"
     )
@@ -246,33 +247,34 @@ def test_a_full_disk_keeps_its_name(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def command(*arguments) -> subprocess.CompletedProcess:
-    """Runs `python -m gpt2.shards`."""
-    return subprocess.run(
-        [sys.executable, "-m", "gpt2.shards", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
-    )
-
-
-def test_the_command_verify(tokens):
-    done = command("verify", tokens)
-    assert (done.returncode, done.stdout.count("\n")) == (0, 1)
-    assert done.stdout.startswith(f"ok: train: {len(TEXTS['train'])} documents")
+def test_the_command_verify(tokens, capsys):
+    assert main(["verify", str(tokens)]) == 0
+    assert capsys.readouterr().out == f"{verify(tokens)}\n"
     (tokens / "train_000001.npy").unlink()
     for work in ("verify", "stats"):
-        done = command(work, tokens)
-        last = done.stderr.splitlines()[-1]
-        assert (done.returncode, done.stdout) == (1, "") and last.startswith("error: ") and "train_000001.npy" in last
+        assert main([work, str(tokens)]) == 1
+        out, err = capsys.readouterr()
+        last = err.splitlines()[-1]  # after progress bars
+        assert out == "" and last.startswith("error: ") and "train_000001.npy" in last
 
 
-def test_the_command_stats(tokens):
-    done, manifest = command("stats", tokens), read_manifest(tokens)
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.parametrize("arguments", [[], ["count", "x"], ["verify"]])
+def test_a_wrong_command_is_one_line(arguments, capsys):
+    assert exit_status(main, arguments) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_the_command_stats(tokens, capsys):
+    assert main(["stats", str(tokens)]) == 0
+    (out, err), manifest = capsys.readouterr(), read_manifest(tokens)
+    assert err == ""
     rows = dict(zip(("train", "val"), manifest.splits.values(), strict=True))
-    lines = {line[:22].strip(): line[22:].split() for line in done.stdout.splitlines()}
+    lines = {line[:22].strip(): line[22:].split() for line in out.splitlines()}
     assert lines["documents"] == [f"{split.documents:,}" for split in rows.values()]
     assert lines["duplicates"] == ["2", "0"]
     assert lines["bytes per token"] == [
         f"{split.bytes / (split.tokens - split.documents):.3f}" for split in rows.values()
     ]
-    bars = [line.split() for line in done.stdout.partition("val: documents by tokens\n")[2].splitlines()]
+    bars = [line.split() for line in out.partition("val: documents by tokens\n")[2].splitlines()]
     assert [int(bar[1]) for bar in bars] == np.trim_zeros(np.array(manifest.splits["val"].lengths)).tolist()

@@ -20,7 +20,8 @@ from gpt2.bpe import train_bpe
 from gpt2.corpus import Corpus
 from gpt2.data_config import TokensParams
 from gpt2.errors import InputError
-from gpt2.shards import TokenStream, read_manifest, verify
+from gpt2.shards import verify
+from gpt2.token_shards import TokenStream, read_manifest
 from gpt2.tokenization import tokenize
 from gpt2.tokenizer import EOT, PIECE, Tokenizer
 from tests.conftest import ROOT

@@ -8,7 +8,6 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 import numpy as np
 
@@ -16,6 +15,7 @@ RUN = 13  # words
 WORDS = re.compile(r"[a-z0-9]+")
 BREAK, UNKNOWN = 0, 1  # what stands between texts, and for a word that none of them has; words are numbered from 2
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it modulo 2**64 loses nothing
+POWERS = FACTOR ** np.arange(RUN, dtype=np.uint64)
 
 
 def words(text: str) -> list[str]:
@@ -51,14 +51,16 @@ class Phrases:
 
     def _starts(self, ids: np.ndarray, size: int) -> np.ndarray:
         """Where in `ids` a shared run of `size` words starts."""
-        known, hashes = self._runs[size - 1], next(islice(_hashes(ids), size - 1, None))
+        known = self._runs[size - 1]
+        hashes = np.convolve(ids, POWERS[:size], "valid") if len(ids) >= size else ids[:0]  # as _hashes, at once
         return np.flatnonzero(np.searchsorted(known, hashes, "left") < np.searchsorted(known, hashes, "right"))
 
 
 def _hashes(ids: np.ndarray) -> Iterator[np.ndarray]:
-    """For each length from 1 to RUN a number for each run of so many ids, modulo 2**64.
+    """For each length from 1 to RUN a number for each run of so many ids.
 
-    Runs that collide cost a text; equal runs are never missed.
+    It is the last id of the run, plus FACTOR times the one before, plus FACTOR**2 times the one before that, and so on,
+    modulo 2**64. Runs that collide cost a text; equal runs are never missed.
     """
     hashes = np.zeros(len(ids), dtype=np.uint64)
     for size in range(1, RUN + 1):

@@ -9,7 +9,6 @@ Files are copied, not linked. A hard link would make one file of the corpus, of 
 DVC's `cache.type hardlink` of DVC's cache too: to change one in place, or its permissions, would change them all.
 """
 
-import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -25,7 +24,7 @@ from tqdm import tqdm
 
 from gpt2.data_config import CorpusParams
 from gpt2.errors import InputError
-from gpt2.files import replacing, write_json
+from gpt2.files import NO_ROOM, replacing, write_json
 from gpt2.progress import bar
 from gpt2.sources.origin import file_record, locate
 from gpt2.sources.tables import Table, check_columns, first_line, open_parquet
@@ -125,12 +124,12 @@ def _check_text(where: str, schema: pa.Schema, column: str) -> None:
 
 
 def _copy(source: Path, part: Path) -> None:
-    """Copies a file. A full disk is told of the part's, where `shutil` would name the source."""
+    """Copies a file. That there is no room is told of the part's, where `shutil` would name the source."""
     try:
         with replacing(part) as temporary:
             shutil.copyfile(source, temporary)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in NO_ROOM:
             raise
         raise OSError(error.errno, error.strerror, str(part)) from None
 

@@ -183,9 +183,11 @@ class InstructionParams(FineTuneParams):
 class ParityParams(Section):
     """How much is compared with transformers."""
 
-    prompts: PositiveInt
-    prompt_tokens: PositiveInt
-    new_tokens: PositiveInt  # greedy tokens a prompt
+    sequences: PositiveInt  # of prompt_tokens each, of which logits, loss and gradients are compared
+    prompts: PositiveInt  # continued greedily
+    samples: PositiveInt  # of these prompts, how many are also continued by drawing, under each setting
+    prompt_tokens: PositiveInt  # of the longest prompt; the shortest has half as many
+    new_tokens: PositiveInt  # generated a prompt
 
 
 class HellaSwagParams(Section):

@@ -1,15 +1,22 @@
-"""Stage evaluate_parity: the pretrained checkpoint, and GPT-2's own shape, give the same numbers in transformers."""
+"""Stage evaluate_parity: the pretrained checkpoint, and GPT-2s of OpenAI's shapes, give the same in transformers."""
 
-from gpt2 import parity
-from gpt2.files import write_csv, write_json
+from gpt2.files import write_csv, write_json, write_jsonl
+from gpt2.parity.cases import metrics
+from gpt2.parity.compare import compare
+from gpt2.parity.pipeline import experiment
 from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Compares case by case."""
-    metrics, cases = parity.compare(stage.dep("data/models/pretrain"), stage.param("parity"), stage.param("seed"))
-    write_json(stage.out("reports/parity/metrics.json"), metrics)
-    write_csv(stage.out("reports/parity/cases.csv"), cases)
+    """Compares case by case, then runs the pipeline under one setting after the other."""
+    checkpoint, openai = stage.dep("data/models/pretrain"), stage.dep("data/models/gpt2")
+    params, seed = stage.param("parity"), stage.param("seed")
+    cases = compare(checkpoint, openai, params, seed)
+    runs, texts = experiment(checkpoint, params.prompt_tokens, params.new_tokens, seed)
+    cases.append(texts)
+    write_json(stage.out("reports/parity/metrics.json"), metrics(cases))
+    write_csv(stage.out("reports/parity/cases.csv"), [case.row() for case in cases])
+    write_jsonl(stage.out("reports/parity/pipeline.jsonl"), runs)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ REPORTS = {
     "pretrain": ("metrics.json", "throughput.json", "val.csv", "samples.jsonl"),
     "classification": ("metrics.json", "train.csv", "val.csv", "predictions.jsonl", "classes.csv", "confusion.csv"),
     "instruction": ("metrics.json", "train.csv", "val.csv", "responses.jsonl"),
-    "parity": ("metrics.json", "cases.csv"),
+    "parity": ("metrics.json", "cases.csv", "pipeline.jsonl"),
     "hellaswag": ("metrics.json", "predictions.jsonl"),
     "attention": ("metrics.json", "heads.csv", "attention.json"),
 }

@@ -42,7 +42,7 @@ def test_every_stage_ran_and_a_second_repro_does_nothing(chain):
         ("pretrain", "initial_loss train_loss val_loss unigram_entropy steps tokens parameters"),
         ("classification", "accuracy f1 majority_accuracy n"),
         ("instruction", "val_loss_before val_loss rouge_l exact_match n"),
-        ("parity", "max_abs_logit_diff loss_diff greedy_match"),
+        ("parity", "max_abs_logit_diff loss_diff max_gradient_diff greedy_match sampled_match"),
         ("hellaswag", "acc acc_stderr acc_norm acc_norm_stderr n"),
     ],
 )

@@ -45,7 +45,7 @@ REDUCED = {  # on top of finetune-openai: the corpus from the hub too, and all o
         **{"steps": 6, "warmup_steps": 1, "eval_every": 3, "checkpoint_every": 3},
         **{"responses": 2, "response_tokens": 4},
     },
-    "parity": {"prompts": 1, "prompt_tokens": 8, "new_tokens": 4},
+    "parity": {"prompts": 1, "samples": 1, "prompt_tokens": 8, "new_tokens": 4},
 }
 
 

@@ -115,15 +115,22 @@ def inputs(text: str = HOSTILE) -> dict:
             "responses": [dict.fromkeys(("instruction", "input", "expected", "base", "tuned"), text)] * 15,
         },
         "parity": {
-            "metrics": {"max_abs_logit_diff": 2e-6, "loss_diff": 1e-7, "greedy_match": 1.0},
+            "metrics": {
+                **{"max_abs_logit_diff": 2e-6, "loss_diff": 1e-7, "max_gradient_diff": 3e-6},
+                **{"greedy_match": 1.0, "sampled_match": 1.0},
+            },
             "cases": csv(
-                case=["checkpoint", "checkpoint"],
-                quantity=["logits", "greedy tokens"],
-                compared=[9600, 64],
-                value=[2e-6, 0.0],
-                tolerance=[1e-4, 0.0],
-                passed=[True, True],
+                case=["gpt2", "checkpoint", "checkpoint", "checkpoint", "gpt2"],
+                quantity=["logits", "greedy tokens", "sampled tokens, top-k", "gradients by all parameters", "loss"],
+                compared=[9600, 64, 32, 52, 8],
+                value=[2e-6, 0.0, 0.0, 3e-6, 1e-7],
+                tolerance=[1e-4, 0.0, 0.0, 1e-4, 1e-5],
+                passed=[True] * 5,
             ),
+            "pipeline": [
+                {"goal": "greedy", "left": left, "outcome": outcome, "same": 12, "text": text, "ours": text}
+                for left, outcome in (("all", "another text"), (None, "the same text"))
+            ],
         },
         "hellaswag": {
             "metrics": {"acc": 0.3, "acc_stderr": 0.01, "acc_norm": 0.35, "acc_norm_stderr": 0.01, "n": 20},
@@ -204,7 +211,7 @@ def page(html) -> Page:
 
 
 def test_hostile_text_is_shown_as_text(page):
-    assert page.text("div", **{"class": "text"}).count(HOSTILE) == 12 * 4 + 6  # responses, and mistakes
+    assert page.text("div", **{"class": "text"}).count(HOSTILE) == 12 * 4 + 6 + 2  # responses, mistakes, pipeline
     assert HOSTILE in page.text("pre", dir="auto")
     assert HOSTILE in page.text("q")
     assert any(HOSTILE in text for text in page.text("dd"))
@@ -332,8 +339,6 @@ def verdict_of(data: dict, part: str) -> str:
         ("classifies", "classification", "accuracy", 0.75, 0.74),
         ("instructions", "instruction", "test_loss", 3.4, 3.41),
         ("chance", "hellaswag", "acc_norm", 0.271, 0.269),
-        ("same logits", "parity", "max_abs_logit_diff", 1e-4, 1.01e-4),
-        ("greedy", "parity", "greedy_match", 1.0, 0.999),
     ],
 )
 def test_a_verdict_turns_at_its_threshold(claim, section, metric, passes, fails):
@@ -343,11 +348,21 @@ def test_a_verdict_turns_at_its_threshold(claim, section, metric, passes, fails)
         assert verdict_of(data, claim) == expected
 
 
-def test_one_failing_case_fails_parity():
+@pytest.mark.parametrize(
+    ("case", "claim"), [(0, "same logits"), (1, "greedy"), (2, "random numbers"), (3, "gradients"), (4, None)]
+)
+def test_one_failing_case_fails_its_claim_and_the_one_of_all(case, claim):
     data = inputs()
-    assert verdict_of(data, "Every comparison") == PASS
-    data["parity"]["cases"][1]["passed"] = "False"
-    assert verdict_of(data, "Every comparison") == FAIL
+    claims = ("same logits", "greedy", "random numbers", "gradients", "Every comparison")
+    assert [verdict_of(data, each) for each in claims] == [PASS] * 5
+    data["parity"]["cases"][case]["passed"] = "False"
+    failed = [each for each in claims if verdict_of(data, each) == FAIL]
+    assert failed == [*([claim] if claim else []), "Every comparison"]
+
+
+def test_cases_are_grouped_by_model_and_count_what_passed(page):
+    groups = [" ".join(text.split()) for text in page.text("th", scope="rowgroup")]
+    assert groups == ["checkpoint: 3 of 3", "gpt2: 2 of 2"]
 
 
 def test_what_was_not_measured_is_not_called_a_pass():
@@ -374,7 +389,7 @@ def test_openai_s_score_is_compared_under_its_own_protocol_alone():
 
 def test_the_headline_holds_numbers_without_timings():
     collected = headline(inputs())
-    assert collected["verdicts"] == {"passed": 8, "failed": 0, "not_run": 1}
+    assert collected["verdicts"] == {"passed": 10, "failed": 0, "not_run": 1}
     assert collected["attention"]["induction"] == 0.5
     assert all(isinstance(value, (int, float)) for section in collected.values() for value in section.values())
     assert "tokens_per_second" not in json.dumps(collected)

@@ -7,7 +7,7 @@
     pretrain                metrics, throughput, train, val, samples
     classification          metrics, train, val, predictions, classes, confusion
     instruction             metrics, train, val, responses
-    parity                  metrics, cases                 hellaswag         metrics, predictions
+    parity                  metrics, cases, pipeline       hellaswag         metrics, predictions
     attention               metrics, heads, attention (of the viewer), figures (SVG by name)
 
 JSON as it was read; csv and JSON lines as lists of rows, the values of csv as text.

@@ -238,12 +238,13 @@ def _result(example: Example, protocol: Protocol, sums: list[float], tokens: lis
 
     An ending that cleaning left empty has no mean: it is never picked by it, in the harness neither.
     """
+    sums = [round(total, 4) for total in sums]  # so that predictions follow from what is written
     lengths = tokens if protocol.unit == "tokens" else characters
     means = [total / length if length else -math.inf for total, length in zip(sums, lengths, strict=True)]
     figures = {
         "prediction": sums.index(max(sums)),
         "prediction_norm": means.index(max(means)),
-        "log_likelihoods": [round(total, 4) for total in sums],
+        "log_likelihoods": sums,
         protocol.unit: lengths,
     }
     return {"ind": example.ind, "label": example.label} | {f"{protocol.prefix}{k}": v for k, v in figures.items()}

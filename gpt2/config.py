@@ -116,6 +116,15 @@ class TrainParams(OptimParams):
     val_tokens: PositiveInt  # tokens of the validation split that each evaluation reads
     sample_prompt: str  # continued at each evaluation; may be empty
     sample_tokens: PositiveInt
+    hellaswag_every: PositiveInt | None  # steps from one score of data/raw/hellaswag to the next; None: never
+
+    @field_validator("hellaswag_every")
+    @classmethod
+    def _falls_on_evaluations(cls, every: int | None, info: ValidationInfo) -> int | None:
+        eval_every = info.data.get("eval_every")
+        if every and eval_every and every % eval_every:
+            raise ValueError(f"must be a multiple of eval_every = {eval_every}")
+        return every
 
 
 class FineTuneParams(OptimParams):
@@ -193,7 +202,8 @@ class ParityParams(Section):
 class HellaSwagParams(Section):
     """How completions are scored."""
 
-    batch_size: PositiveInt  # examples of four rows
+    batch_tokens: PositiveInt  # tokens that go through the model together, at most
+    precision: Literal["auto", "float32", "bfloat16"]  # of matrix products; auto: bfloat16 where the hardware has it
 
 
 class AttentionParams(Section):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt2.config import GPTConfig, ModelParams, TrainParams
+from gpt2.endings import Example, score
 from gpt2.errors import InputError
 from gpt2.generation import complete
 from gpt2.model import GPT
@@ -91,11 +92,20 @@ def pretrain(
     seed: int,
     scratch: Path,
     world: World,
+    completions: list[Example],
 ) -> Pretrained:
-    """Trains `model` to predict the next token. Raises InputError for training that diverges."""
+    """Trains `model` to predict the next token. Raises InputError for training that diverges.
+
+    Every `params.hellaswag_every` steps `completions` are scored too, and the evaluation has their `acc_norm`.
+    """
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        return {"loss": mean_loss(model, val_data, params.micro_batch_size, world)}
+        figures = {"loss": mean_loss(model, val_data, params.micro_batch_size, world)}
+        if params.hellaswag_every and trainer.history.step % params.hellaswag_every == 0:
+            batch_tokens = params.micro_batch_size * model.config.block_size
+            scores, _ = score(model, tokenizer, completions, "completion", batch_tokens, world)
+            figures["acc_norm"] = scores["acc_norm"]
+        return figures
 
     def sample(model: nn.Module, step: int) -> list[dict]:
         prompt = params.sample_prompt

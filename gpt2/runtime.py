@@ -62,6 +62,13 @@ class World:
             dist.all_reduce(shares)
         return shares
 
+    def gather_objects(self, value: object) -> list:
+        """Every process's value, which may be anything that pickles, by rank."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
     def from_main(self, state):
         """What the main process passes, in every process: nested containers, whose tensors travel one by one."""
         if self.size == 1:

@@ -1,16 +1,24 @@
 """Stage evaluate_hellaswag: how often the pretrained model finds the true ending the likeliest of four."""
 
-from gpt2 import hellaswag
+from gpt2.endings import PROTOCOLS, evaluate
 from gpt2.files import write_json, write_jsonl
-from gpt2.weights import load_with_tokenizer
+from gpt2.runtime import world
 from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Scores every example of the validation set."""
-    model, tokenizer = load_with_tokenizer(stage.dep("data/models/pretrain"))
-    examples = hellaswag.read(stage.dep("data/raw/hellaswag") / "val.jsonl")
-    metrics, predictions = hellaswag.score(model, tokenizer, examples, stage.param("hellaswag").batch_size)
+    """Scores every example of the validation set under both protocols."""
+    model, data, params = stage.dep("data/models/pretrain"), stage.dep("data/raw/hellaswag"), stage.param("hellaswag")
+    with world() as here:
+        metrics, predictions = evaluate(
+            model,
+            data / "val.jsonl",
+            list(PROTOCOLS),
+            batch_tokens=params.batch_tokens,
+            precision=params.precision,
+            world=here,
+            partial=stage.scratch / "scores.jsonl",
+        )
     write_json(stage.out("reports/hellaswag/metrics.json"), metrics)
     write_jsonl(stage.out("reports/hellaswag/predictions.jsonl"), predictions)
 

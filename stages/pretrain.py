@@ -2,7 +2,8 @@
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from gpt2 import weights
+from gpt2 import endings, weights
+from gpt2.endings import Example
 from gpt2.files import write_csv, write_json, write_jsonl
 from gpt2.model import GPT
 from gpt2.pretrain import TokenWindows, initial_model, openai_model, pretrain
@@ -14,8 +15,8 @@ from stages.stage import Stage, run
 TRAIN_COLUMNS = ("step", "tokens", "lr", "loss", "grad_norm")  # a run of no steps writes only these
 
 
-def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer]:
-    """Opens the inputs, which verifies them: the model, training and validation data, tokenizer."""
+def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer, list[Example]]:
+    """Opens the inputs, which verifies them: the model, training and validation data, tokenizer, completions."""
     tokens, base = stage.dep("data/tokens"), stage.dep("data/models/gpt2")
     tokenizer = Tokenizer.load(stage.dep("data/tokenizer"))
     if stage.param("train.init") == "gpt2":
@@ -25,12 +26,13 @@ def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer]:
     block_size = model.config.block_size
     train_data = TokenWindows(TokenStream(tokens, "train", tokenizer), block_size)
     val_data = TokenWindows(TokenStream(tokens, "val", tokenizer), block_size, stage.param("train.val_tokens"))
-    return model, train_data, val_data, tokenizer
+    completions = endings.read(stage.dep("data/raw/hellaswag") / "val.jsonl")
+    return model, train_data, val_data, tokenizer, completions
 
 
 @record  # a crash's traceback is in torchrun's report
 def main(stage: Stage) -> None:
-    model, train_data, val_data, tokenizer = inputs(stage)
+    model, train_data, val_data, tokenizer, completions = inputs(stage)
     with world() as here:
         done = pretrain(
             model,
@@ -41,6 +43,7 @@ def main(stage: Stage) -> None:
             seed=stage.param("seed"),
             scratch=stage.scratch,
             world=here,
+            completions=completions,
         )
     if not here.main:
         return

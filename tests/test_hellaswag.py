@@ -1,173 +1,96 @@
-"""HellaSwag scores against transformers, one row at a time in float64."""
+"""The command, as users run it."""
 
-import json
-import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from transformers import GPT2LMHeadModel
 
 from gpt2 import hellaswag, weights
-from gpt2.bpe import train_bpe
-from gpt2.errors import InputError
-from gpt2.files import write_jsonl
-from gpt2.model import GPT
-from gpt2.tokenizer import Tokenizer
-from tests.small import small_model
+from gpt2.endings import METRICS, PROTOCOLS, evaluate
+from gpt2.files import read_jsonl, write_jsonl
+from tests.conftest import ROOT
+from tests.small import ALONE, byte_tokenizer, exit_status, small_model
 
-TEXT = "a man sits on the roof and starts to pull up tiles while two dogs watch him from below"
+TEXTS = ("a man sits", "on the roof", "and starts", "to pull up tiles", "while dogs", "watch him")
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer(train_bpe([TEXT + 9 * " dogs"], 280))
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer) -> GPT:
-    return small_model(block_size=64, vocab_size=tokenizer.vocab_size).double()
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory) -> list[hellaswag.Example]:
-    """Contexts and endings of very different lengths; two rows in five are longer than the model's context."""
-    random = np.random.default_rng(0)
-
-    def text(most: int) -> str:
-        return " ".join(random.choice(TEXT.split(), size=random.integers(1, most)))
-
-    path = tmp_path_factory.mktemp("hellaswag") / "val.jsonl"
+def place(tmp_path_factory) -> Path:
+    """A directory with a model and a file of examples."""
+    place = tmp_path_factory.mktemp("hellaswag")
+    tokenizer = byte_tokenizer()
+    weights.save(small_model(vocab_size=tokenizer.vocab_size, block_size=48), place / "model")
+    tokenizer.save(place / "model")
+    fixed = {"activity_label": "Roof", "ctx_a": "A roof.", "ctx_b": "the man", "ctx": "A roof. the man"}
     write_jsonl(
-        path, ({**row(), "ind": n, "ctx": text(25), "endings": [text(12) for _ in range(4)]} for n in range(30))
+        place / "val.jsonl",
+        (
+            {**fixed, "ind": n, "endings": [TEXTS[(n + i) % 6][: 3 + n] for i in range(4)], "label": n % 4}
+            for n in range(9)
+        ),
     )
-    return hellaswag.read(path)
-
-
-def row() -> dict:
-    return {
-        "ind": 7,
-        "activity_label": "Roof",
-        "ctx": "a man",
-        "endings": ["a", "b", "c", "d"],
-        "label": 2,
-        "split": "val",
-    }
+    return place
 
 
 @pytest.fixture(scope="module")
-def scored(model, tokenizer, examples) -> tuple[dict, list[dict]]:
-    return hellaswag.score(model, tokenizer, examples, batch_size=4)
+def expected(place) -> tuple[dict, list[dict]]:
+    options = {"batch_tokens": 100, "precision": "float32", "world": ALONE, "partial": None}
+    return evaluate(place / "model", place / "val.jsonl", list(PROTOCOLS), **options)
 
 
-def test_scores_equal_transformers_row_by_row(model, tokenizer, examples, scored, tmp_path):
-    weights.save(model, tmp_path)
-    theirs = GPT2LMHeadModel.from_pretrained(tmp_path).double().eval()
-    for example, result in zip(examples, scored[1], strict=True):
-        expected, means = [], []
-        for ending in example.endings:
-            tail = tokenizer.encode(" " + ending)
-            ids = torch.tensor([(tokenizer.encode(example.ctx) + tail)[-65:]])
-            with torch.no_grad():
-                log_probabilities = theirs(ids[:, :-1]).logits[0].log_softmax(dim=1)
-            expected.append(log_probabilities.gather(1, ids[0, 1:, None])[-len(tail) :].sum().item())
-            means.append(expected[-1] / len(tail))
-        assert result["log_likelihoods"] == pytest.approx(expected, abs=1e-4)
-        assert result["prediction"] == np.argmax(expected)
-        assert result["prediction_norm"] == np.argmax(means)
+def arguments(place: Path, *more: str) -> list[str]:
+    given = ["--model", str(place / "model"), "--data", str(place / "val.jsonl"), "--precision", "float32"]
+    return [*given, "--batch-tokens", "100", *more]
 
 
-def test_metrics_follow_from_the_results(scored, examples):
-    metrics, results = scored
-    assert list(metrics) == ["acc", "acc_stderr", "acc_norm", "acc_norm_stderr", "n", "truncated"]
-    for name, key in (("acc", "prediction"), ("acc_norm", "prediction_norm")):
-        correct = [float(result[key] == example.label) for result, example in zip(results, examples, strict=True)]
-        assert metrics[name] == np.mean(correct)
-        assert metrics[f"{name}_stderr"] == pytest.approx(np.std(correct, ddof=1) / math.sqrt(30))
-    assert metrics["n"] == 30
-    assert [result["ind"] for result in results] == list(range(30))
+def test_a_table_is_printed_and_every_example_written(place, expected, tmp_path, capsys):
+    assert hellaswag.main(arguments(place, "--out", str(tmp_path / "out.jsonl"))) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["protocol", "acc", "acc_norm", "n", "truncated"]
+    for line, (name, protocol) in zip(lines, PROTOCOLS.items(), strict=True):
+        acc, acc_stderr, norm, norm_stderr, n, truncated = (expected[0][protocol.prefix + key] for key in METRICS)
+        told = [name, f"{acc:.4f}", "±", f"{acc_stderr:.4f}", f"{norm:.4f}", "±", f"{norm_stderr:.4f}"]
+        assert line.split() == [*told, str(n), str(truncated)]
+    assert read_jsonl(tmp_path / "out.jsonl") == expected[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 30])
-def test_padding_and_order_do_not_change_scores(model, tokenizer, examples, scored, batch_size):
-    metrics, results = hellaswag.score(model, tokenizer, examples[::-1], batch_size)
-    assert metrics == scored[0]
-    assert results[::-1] == scored[1]
+def test_one_protocol_alone(place, expected, capsys):
+    assert hellaswag.main(arguments(place, "--protocol", "harness")) == 0
+    (line,) = capsys.readouterr().out.splitlines()[1:]
+    assert line.startswith("harness") and f"{expected[0]['harness_acc']:.4f}" in line
 
 
-def test_long_rows_lose_their_beginning_and_are_counted(model, tokenizer, examples, scored):
-    def truncated(block_size: int) -> int:
-        lengths = [
-            len(tokenizer.encode(example.ctx)) + max(len(tokenizer.encode(" " + ending)) for ending in example.endings)
-            for example in examples
-        ]
-        return sum(length > block_size + 1 for length in lengths)
-
-    assert 0 < truncated(64) < 30
-    assert scored[0]["truncated"] == truncated(64)
-    tiny = small_model(block_size=4, vocab_size=tokenizer.vocab_size)
-    metrics, results = hellaswag.score(tiny, tokenizer, examples, batch_size=4)
-    assert metrics["truncated"] == truncated(4)
-    assert max(max(result["tokens"]) for result in results) == 4
-    assert all(math.isfinite(score) for result in results for score in result["log_likelihoods"])
-
-
-def test_a_sure_model_is_right(tokenizer):
-    """A model that gives one token all the probability finds the endings that consist of it."""
-    model = small_model(block_size=64, vocab_size=tokenizer.vocab_size)
-    (token,) = tokenizer.encode(" dogs")
-    with torch.no_grad():
-        model.ln_f.weight.zero_()
-        model.ln_f.bias.copy_(100 * model.wte.weight[token])
-    endings = ["a man", "dogs dogs", "the roof", "watch"]
-    example = hellaswag.Example.model_validate({**row(), "endings": endings, "label": 1})
-    metrics, (result,) = hellaswag.score(model, tokenizer, [example], batch_size=16)
-    assert (metrics["acc"], metrics["acc_norm"], metrics["acc_stderr"]) == (1.0, 1.0, 0.0)
-    assert result["tokens"][1] == 2
+def test_two_processes_find_the_same(place, expected, tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "gpt2.hellaswag"]
+    out = tmp_path / "out.jsonl"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, *torchrun, *arguments(place, "--out", str(out))]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("completion") == 1
+    assert read_jsonl(out) == expected[1]
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("more", "message"),
     [
-        ({"label": 4}, "label = 4"),
-        ({"label": "2"}, "label = '2'"),
-        ({"label": None}, "label = None"),
-        ({"endings": ["a", "b", "c"]}, "endings = "),
-        ({"endings": ["a", "b", "c", 4]}, r"endings.3 = 4"),
-        ({"ctx": ""}, "ctx = ''"),
+        (("--model", "/nowhere"), "/nowhere: no such model directory"),
+        (("--data", "/nowhere"), "/nowhere: no such file"),
+        (("--batch-tokens", "0"), "argument --batch-tokens: '0': expected a whole number above 0"),
+        (("--protocol", "mine"), "argument --protocol: invalid choice: 'mine'"),
     ],
-    ids=str,
 )
-def test_a_malformed_example_is_named(tmp_path, change, message):
-    path = tmp_path / "val.jsonl"
-    write_jsonl(path, [row(), {**row(), **change}])
-    with pytest.raises(InputError, match=message) as caught:
-        hellaswag.read(path)
-    assert str(caught.value).startswith(f"{path}, line 2: ")
-    assert "\n" not in str(caught.value)
+def test_mistakes_are_one_line(place, capsys, more, message):
+    assert exit_status(hellaswag.main, arguments(place, *more)) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error: {message}") and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("key", ["ind", "ctx", "endings", "label"])
-def test_a_missing_key_is_named(tmp_path, key):
-    incomplete = row()
-    del incomplete[key]
-    path = tmp_path / "val.jsonl"
-    path.write_text(json.dumps(incomplete) + "\n")
-    with pytest.raises(InputError, match=f"line 1: {key} is missing"):
-        hellaswag.read(path)
-
-
-def test_an_empty_file_is_refused(tmp_path):
-    path = tmp_path / "val.jsonl"
-    path.touch()
-    with pytest.raises(InputError, match="no examples"):
-        hellaswag.read(path)
-
-
-@pytest.mark.realdata
-def test_real_examples_are_read_and_scored_near_chance(real_data, tokenizer):
-    examples = hellaswag.read(real_data / "hellaswag" / "hellaswag_val_first1000.jsonl")
-    assert len(examples) == 1000
-    model = small_model(block_size=256, n_layer=1, vocab_size=tokenizer.vocab_size)
-    metrics, _ = hellaswag.score(model, tokenizer, examples[:200], batch_size=16)
-    assert abs(metrics["acc_norm"] - 0.25) < 5 * metrics["acc_norm_stderr"]
+def test_another_vocabulary_is_told(place, tmp_path, capsys):
+    weights.save(small_model(), tmp_path)
+    byte_tokenizer().save(tmp_path)
+    assert hellaswag.main(arguments(place, "--model", str(tmp_path))) == 1
+    assert "the tokenizer has 257 tokens, the model 300" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2.files import read_csv
+from gpt2.files import read_csv, write_jsonl
 from tests.repository import Repository
 from tests.small import byte_tokenizer, free_port, write_shards
 
@@ -33,6 +33,7 @@ train:
   checkpoint_every: 5
   val_tokens: 200
   sample_tokens: 4
+  hellaswag_every: 200
 """
 OUTS = [
     "data/models/pretrain/model.safetensors",
@@ -54,6 +55,8 @@ class Laboratory(Repository):
         byte_tokenizer().save(place / "data/tokenizer", 32)
         (place / "data/models/gpt2").mkdir()
         (place / "data/models/gpt2/manifest.json").write_text("{}")
+        example = {"ind": 0, "activity_label": "a", "ctx": "ab", "endings": ["c", "d e", "fgh", "ij k"], "label": 1}
+        write_jsonl(place / "data/raw/hellaswag/val.jsonl", [example] * 8)
         self.mark, self.params = uuid.uuid4().hex, (place / "params.yaml").read_text()
         self.environment |= {"MARK": self.mark, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 

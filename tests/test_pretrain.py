@@ -1,6 +1,7 @@
 """Pretraining's samples and figures."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import torch
 
 from gpt2 import weights
 from gpt2.config import TrainParams, openai_config
+from gpt2.endings import Example, score
 from gpt2.errors import InputError
 from gpt2.files import write_json
 from gpt2.model import GPT
-from gpt2.pretrain import TokenWindows, flops_per_token, openai_model, pretrain, unigram_entropy
+from gpt2.pretrain import Pretrained, TokenWindows, flops_per_token, openai_model, pretrain, unigram_entropy
 from gpt2.token_shards import TokenStream
 from gpt2.tokenizer import Tokenizer
 from gpt2.train import mean_loss
@@ -58,8 +60,15 @@ def test_flops_of_the_124m_model():
 # --- where training begins -----------------------------------------------------------------------------------------
 
 PARAMS = TrainParams(
-    **OPTIM | {"steps": 0}, init="gpt2", launcher="-", val_tokens=100, sample_prompt="a", sample_tokens=4
+    **OPTIM | {"steps": 0},
+    init="gpt2",
+    launcher="-",
+    val_tokens=100,
+    sample_prompt="a",
+    sample_tokens=4,
+    hellaswag_every=None,
 )
+EXAMPLE = Example(ind=0, ctx="ab", endings=["c d", "x yz", "efg", "hij"], label=2, activity_label="letters")
 
 
 @pytest.fixture
@@ -71,10 +80,28 @@ def checkpoint(tmp_path):
     return directory
 
 
+def run(model: GPT, data: TokenWindows, params: TrainParams, place: Path) -> Pretrained:
+    scratch = place / "scratch"
+    return pretrain(
+        model, data, data, TOKENIZER, params, seed=1, scratch=scratch, world=ALONE, completions=[EXAMPLE] * 3
+    )
+
+
+def test_completions_are_scored_every_few_steps(stream, tmp_path):
+    model = small_model(vocab_size=TOKENIZER.vocab_size)
+    params = PARAMS.model_copy(update={"steps": 18, "hellaswag_every": 8})
+    done = run(model, TokenWindows(stream, block_size=16), params, tmp_path)
+    assert [row["step"] for row in done.history.val] == [0, 4, 8, 12, 16, 18]
+    assert [row["step"] for row in done.history.val if "acc_norm" in row] == [0, 8, 16]
+    untrained = small_model(vocab_size=TOKENIZER.vocab_size)
+    metrics, _ = score(untrained, TOKENIZER, [EXAMPLE], "completion", 100, ALONE)
+    assert done.history.val[0]["acc_norm"] == metrics["acc_norm"]
+
+
 def test_no_steps_leave_the_weights_and_measure_their_loss(stream, checkpoint, tmp_path):
     model = openai_model(checkpoint, TOKENIZER)
     data = TokenWindows(stream, block_size=16)
-    done = pretrain(model, data, data, TOKENIZER, PARAMS, seed=1, scratch=tmp_path / "scratch", world=ALONE)
+    done = run(model, data, PARAMS, tmp_path)
     loaded = weights.load(checkpoint)
     assert all(torch.equal(a, b) for a, b in zip(done.model.parameters(), loaded.parameters(), strict=True))
     assert done.metrics["initial_loss"] == done.metrics["val_loss"] == mean_loss(loaded.eval(), data, 4, ALONE)

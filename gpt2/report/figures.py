@@ -97,20 +97,25 @@ def lengths(splits: dict[str, dict]) -> str:
 
 
 def completion(metrics: dict) -> str:
-    """Accuracy under both rules with two standard errors either side, beside chance."""
-    rules = [("acc_norm", "mean a token"), ("acc", "sum")]
+    """Accuracy under both protocols and rules with two standard errors either side, beside chance."""
+    rules = [
+        ("harness_acc_norm", "harness, sum a character"),
+        ("harness_acc", "harness, sum"),
+        ("acc_norm", "completion, mean a token"),
+        ("acc", "completion, sum"),
+    ]
     with styled():
-        figure = Figure(figsize=(7.6, 1.6))
+        figure = Figure(figsize=(7.6, 2.2))
         axes = figure.subplots()
         for y, (name, _) in enumerate(rules):
             axes.errorbar(
                 metrics[name], y, xerr=2 * metrics[f"{name}_stderr"], fmt="o", color=BLUE, capsize=4, markersize=6
             )
         axes.axvline(CHANCE, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        axes.annotate("chance", (CHANCE, 1.5), xytext=(4, 0), textcoords="offset points", color=MUTED, va="center")
+        axes.annotate("chance", (CHANCE, 3.5), xytext=(4, 0), textcoords="offset points", color=MUTED, va="center")
         highest = max(metrics[name] + 3 * metrics[f"{name}_stderr"] for name, _ in rules)
-        axes.set(xlim=(0, min(1, max(0.5, highest))), ylim=(-0.6, 1.8), xlabel="accuracy, ± 2 standard errors")
-        axes.set_yticks(range(len(rules)), [f"{name} ({how})" for name, how in rules])
+        axes.set(xlim=(0, min(1, max(0.5, highest))), ylim=(-0.6, 3.8), xlabel="accuracy, ± 2 standard errors")
+        axes.set_yticks(range(len(rules)), [how for _, how in rules])
         axes.grid(False, axis="y")
         return to_svg(figure)
 

@@ -24,7 +24,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gpt2.report import figures
 from gpt2.report.text import printable, shortened
-from gpt2.report.verdicts import FAIL, NOT_RUN, PASS, verdicts
+from gpt2.report.verdicts import FAIL, HELLASWAG_REFERENCES, NOT_RUN, PASS, verdicts
 
 HERE = Path(__file__).parent
 SAMPLES = 8  # shown of the texts written during training
@@ -46,6 +46,7 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
         environment=environment,
         verdicts=verdicts(data),
         figures=_figures(data),
+        protocols=_protocols(data["hellaswag"]["metrics"]),
         endings=_endings(data["hellaswag"]["predictions"]),
         mistakes=_mistakes(data["classification"]["predictions"]),
         responses=data["instruction"]["responses"][:RESPONSES],
@@ -119,6 +120,18 @@ def _counts(rows: list[dict], labels: list[str]) -> np.ndarray:
     """The confusion matrix (K, K): how often each actual label was predicted to be each."""
     pairs = Counter((row["actual"], row["predicted"]) for row in rows)
     return np.array([[pairs[actual, predicted] for predicted in labels] for actual in labels])
+
+
+def _protocols(metrics: dict) -> list[dict]:
+    """The scores under each protocol, with standard errors, beside those of OpenAI's 124M."""
+    rows = []
+    for name, reference in HELLASWAG_REFERENCES.items():
+        own = {rule: metrics[reference["prefix"] + rule] for rule in ("acc", "acc_norm")}
+        errors = {rule: metrics[f"{reference['prefix']}{rule}_stderr"] for rule in own}
+        shares = {rule: f"{own[rule]:.3f} ± {errors[rule]:.3f}" for rule in own}
+        truncated = metrics[f"{reference['prefix']}truncated"]
+        rows.append({"name": name, **shares, "truncated": truncated, "reference": reference})
+    return rows
 
 
 def _endings(predictions: list[dict]) -> list[dict]:

@@ -10,8 +10,13 @@ RESPONSE_LOSS = 0.85  # of that before tuning
 CHANCE = 0.25  # of four endings
 STANDARD_ERRORS = 2  # above chance
 OPENAI_REPO = "openai-community/gpt2"
-# The whole validation set in completion style, as in build-nanogpt; the tolerance covers rounding near ties.
-HELLASWAG = {"repo": "Rowan/hellaswag", "split": "validation", "n": 10042, "acc_norm": 0.2955, "tolerance": 0.002}
+HELLASWAG = {"repo": "Rowan/hellaswag", "split": "validation", "n": 10042}
+# OpenAI's 124M on the whole of it: in completion style as in build-nanogpt, and by lm-evaluation-harness.
+HELLASWAG_REFERENCES = {
+    "completion": {"prefix": "", "acc": 0.2859, "acc_norm": 0.2955, "norm": "mean a token"},
+    "harness": {"prefix": "harness_", "acc": 0.2892, "acc_norm": 0.3114, "norm": "sum a character"},
+}
+HELLASWAG_TOLERANCE = 0.002  # covers rounding near ties
 
 PASS, FAIL, NOT_RUN = "pass", "fail", "not run"
 
@@ -36,7 +41,7 @@ def verdicts(data: dict) -> list[Verdict]:
         _instruction(data["instruction"]["metrics"]),
         _completion(data["hellaswag"]["metrics"]),
         *_parity(data["parity"]["metrics"], data["parity"]["cases"]),
-        _openai(data),
+        *(_openai(data, protocol) for protocol in HELLASWAG_REFERENCES),
     ]
 
 
@@ -168,8 +173,8 @@ def _passed(cases: list[dict]) -> int:
     return sum(case["passed"] == "True" for case in cases)
 
 
-def _openai(data: dict) -> Verdict:
-    """OpenAI's own weights under the protocol of the reference, if that is what the page is about."""
+def _openai(data: dict, protocol: str) -> Verdict:
+    """OpenAI's own weights under a protocol that others measured, if that is what the page is about."""
     model, completions = data["pretrain"]["metrics"], data["sets"]["hellaswag"]
     metrics = data["hellaswag"]["metrics"]
     differences = [
@@ -184,12 +189,14 @@ def _openai(data: dict) -> Verdict:
         }.items()
         if found
     ]
-    close = abs(metrics["acc_norm"] - HELLASWAG["acc_norm"]) <= HELLASWAG["tolerance"]
+    reference = HELLASWAG_REFERENCES[protocol]
+    expected, how = reference["acc_norm"], f"{protocol} protocol, {reference['norm']}"
+    value, stderr = (metrics[f"{reference['prefix']}{name}"] for name in ("acc_norm", "acc_norm_stderr"))
     return Verdict(
-        claim="OpenAI's GPT-2 124M scores on HellaSwag what others measured for it",
-        ours="not measured" if differences else _share(metrics["acc_norm"], metrics["acc_norm_stderr"]),
+        claim=f"OpenAI's GPT-2 124M scores on HellaSwag what others measured for it ({protocol})",
+        ours="not measured" if differences else _share(value, stderr),
         n=None if differences else metrics["n"],
-        reference=f"{HELLASWAG['acc_norm']} by mean a token, within {HELLASWAG['tolerance']}",
-        same_protocol=f"no: {'; '.join(differences)}" if differences else "yes: completion style, mean a token",
-        status=NOT_RUN if differences else _status(close),
+        reference=f"{expected} by {reference['norm']}, within {HELLASWAG_TOLERANCE}",
+        same_protocol=f"no: {'; '.join(differences)}" if differences else f"yes: {how}",
+        status=NOT_RUN if differences else _status(abs(value - expected) <= HELLASWAG_TOLERANCE),
     )

@@ -33,7 +33,9 @@ class Candidate:
 
 
 def completion_rows(documents: list[Document], params: HellaSwagDataParams) -> list[dict]:
-    """Rows {"ind", "activity_label", "ctx", "endings", "label", "split"}; the activity is the package.
+    """Rows {"ind", "activity_label", "ctx_a", "ctx_b", "ctx", "endings", "label", "split"}.
+
+    The activity is the package. No ending completes a sentence that the context began, so `ctx_b` is empty.
 
     Which rows are kept, their order and the place of the true ending are drawn by document and ending.
     Raises InputError if the test documents hold too few sentences for a single row.
@@ -46,7 +48,8 @@ def completion_rows(documents: list[Document], params: HellaSwagDataParams) -> l
         if len(rows) < limit and len(wrong) == ENDINGS - 1:
             label = int(candidate.draw("label") * ENDINGS)
             endings = [*wrong[:label], candidate.ending, *wrong[label:]]
-            row = {"ind": len(rows), "activity_label": candidate.package, "ctx": candidate.context, "endings": endings}
+            context = {"ctx_a": candidate.context, "ctx_b": "", "ctx": candidate.context}
+            row = {"ind": len(rows), "activity_label": candidate.package, **context, "endings": endings}
             rows.append({**row, "label": label, "split": "val"})
     if not rows:
         raise InputError("docstrings.heldout leaves too few test sentences for a single completion; raise it")

@@ -150,7 +150,10 @@ def test_completions(documents, completions):
     whole = "\n".join(document.text for document in test.values())
     assert [row["ind"] for row in completions] == list(range(len(completions))) and len(completions) > 100
     for row in completions:
-        assert row.keys() == {"ind", "activity_label", "ctx", "endings", "label", "split"} and row["split"] == "val"
+        assert (
+            row.keys() == {"ind", "activity_label", "ctx_a", "ctx_b", "ctx", "endings", "label", "split"}
+            and row["split"] == "val"
+        )
         assert len(set(row["endings"])) == 4 and 8 <= len(row["ctx"].split()) <= 90
         assert all(4 <= len(ending.split()) <= 40 for ending in row["endings"])
         true = [i for i, ending in enumerate(row["endings"]) if f"{row['ctx']} {ending}" in whole]

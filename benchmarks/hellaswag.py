@@ -1,0 +1,138 @@
+"""HellaSwag with a GPT-2 of 124M random weights, beside the straightforward loop in transformers:
+
+    GPT2_REAL_DATA=DIR TIKTOKEN_CACHE_DIR=DIR/tiktoken python -m benchmarks.hellaswag
+
+Each competitor scores the first examples of DIR/hellaswag in a process of its own, one after the other, with the same
+weights and the completion protocol:
+
+- ours: gpt2.endings.score, as the stage and the command run it;
+- transformers: GPT2LMHeadModel as it comes, in the type that it is loaded in; one example at a time, its four rows
+  padded to the longest, and the logits of every token.
+
+The time is that of a whole run over the examples, tokenization included, after a few examples that warm up. In float32
+every ending's log-likelihood must be within 1e-3 nats of the loop's, and every prediction the same.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from gpt2 import weights
+from gpt2.config import openai_config
+from gpt2.endings import Example, read, score
+from gpt2.model import GPT
+from gpt2.progress import bar
+from gpt2.runtime import world
+from gpt2.tokenizer import Tokenizer
+
+WARMUP = 8  # examples
+BATCH_TOKENS = 1024
+TOLERANCE = 1e-3  # nats an ending
+
+
+def initial() -> GPT:
+    """The weights of all."""
+    torch.manual_seed(0)
+    return GPT(openai_config("gpt2")).eval()
+
+
+def ours(examples: list[Example], tokenizer: Tokenizer, dtype: torch.dtype) -> tuple[list[list[float]], float]:
+    """The log-likelihoods of the endings, and the seconds that they took."""
+    with world() as here:
+        model = initial().to(here.device)
+        with torch.autocast(here.device.type, dtype, enabled=dtype != torch.float32):
+            score(model, tokenizer, examples[:WARMUP], "completion", BATCH_TOKENS, here)
+            began = time.perf_counter()
+            _, results = score(model, tokenizer, examples, "completion", BATCH_TOKENS, here)
+    return [result["log_likelihoods"] for result in results], time.perf_counter() - began
+
+
+def transformers(examples: list[Example], tokenizer: Tokenizer, dtype: torch.dtype) -> tuple[list[list[float]], float]:
+    """The same by a loop over the examples."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = GPT2LMHeadModel(GPT2Config()).eval()
+    model.load_state_dict(weights.to_hf(initial().state_dict()), strict=False)
+    model.to(device, dtype)
+    for example in examples[:WARMUP]:
+        rows_of(model, tokenizer, example)
+    began = time.perf_counter()
+    scores = [rows_of(model, tokenizer, example).tolist() for example in bar(examples)]
+    return scores, time.perf_counter() - began
+
+
+@torch.inference_mode()
+def rows_of(model: GPT2LMHeadModel, tokenizer: Tokenizer, example: Example) -> Tensor:
+    """The log-likelihoods (4,) of one example's endings."""
+    context = tokenizer.encode(example.ctx)
+    rows = [torch.tensor(context + tokenizer.encode(" " + ending)) for ending in example.endings]
+    ids = pad_sequence(rows, batch_first=True).to(model.device)  # (4, T)
+    column, lengths = torch.arange(ids.size(1)), torch.tensor([len(row) for row in rows])[:, None]
+    attention, scored = column < lengths, (column >= len(context)) & (column < lengths)  # (4, T)
+    logits = model(ids, attention_mask=attention.long().to(model.device)).logits[:, :-1].float()  # (4, T - 1, V)
+    losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")  # (4 * (T - 1),)
+    return -(losses.view(len(rows), -1) * scored[:, 1:].to(model.device)).sum(dim=1)
+
+
+COMPETITORS = {
+    "ours, bfloat16": partial(ours, dtype=torch.bfloat16),
+    "ours, float32": partial(ours, dtype=torch.float32),
+    "transformers, bfloat16": partial(transformers, dtype=torch.bfloat16),
+    "transformers, float32": partial(transformers, dtype=torch.float32),
+}
+
+
+def work(name: str, path: Path, count: int) -> dict:
+    """Scores the first examples in this process."""
+    scores, seconds = COMPETITORS[name](read(path)[:count], Tokenizer.gpt2())
+    return {"scores": scores, "seconds": seconds}
+
+
+def compare(path: Path, count: int) -> None:
+    """Prints a line for each: its speed, how many times as fast ours in bfloat16 is, and how it differs from the loop
+    in float32 in an ending's score and in predictions."""
+    results = {}
+    for name in COMPETITORS:
+        command = [sys.executable, "-m", "benchmarks.hellaswag", str(path), str(count), "--work", name]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{name}: exit status {done.returncode}")
+        results[name] = json.loads(done.stdout.splitlines()[-1])
+    first, reference = results["ours, bfloat16"], torch.tensor(results["transformers, float32"]["scores"])
+    print(f"{'':24}{'examples/s':>12}{'ours is':>10}{'difference':>12}{'predictions':>13}")
+    for name, result in results.items():
+        scores = torch.tensor(result["scores"])
+        largest = (scores - reference).abs().max().item()
+        same = (scores.argmax(dim=1) == reference.argmax(dim=1)).sum().item()
+        ratio = result["seconds"] / first["seconds"]
+        print(f"{name:24}{count / result['seconds']:12.2f}{ratio:9.2f}x{largest:12.1e}{same:>9}/{count}")
+        if name == "ours, float32" and (largest > TOLERANCE or same < count):
+            sys.exit(f"{name}: not the scores of the loop")
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hellaswag", description=__doc__.splitlines()[0])
+    default = Path(os.environ.get("GPT2_REAL_DATA", ""), "hellaswag", "hellaswag_val_first1000.jsonl")
+    parser.add_argument("path", type=Path, nargs="?", default=default, help="examples (default: of GPT2_REAL_DATA)")
+    parser.add_argument("count", type=int, nargs="?", default=200, help="of them (default: 200)")
+    parser.add_argument("--work", choices=COMPETITORS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        print(json.dumps(work(arguments.work, arguments.path, arguments.count)))
+    else:
+        compare(arguments.path, arguments.count)
+
+
+if __name__ == "__main__":
+    main()

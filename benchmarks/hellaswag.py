@@ -37,7 +37,7 @@ from gpt2.runtime import world
 from gpt2.tokenizer import Tokenizer
 
 WARMUP = 8  # examples
-BATCH_TOKENS = 1024
+BATCH_TOKENS = 1024  # what the command takes when it is told nothing
 TOLERANCE = 1e-3  # nats an ending
 
 

@@ -1,6 +1,7 @@
 """What commands share: whatever goes wrong that is not a bug is one line on standard error, and status 1."""
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -21,13 +22,30 @@ def argument_text(argument: str) -> str:
     return os.fsencode(argument).decode(errors="replace")
 
 
+def within(kind: type, low: float, high: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: an int or float from `low` to `high`."""
+    wanted = f"{kind.__name__} of at least {low}" if high == math.inf else f"{kind.__name__} from {low} to {high}"
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {wanted}")
+        return value
+
+    return parse
+
+
 def run(work: Callable[[], None]) -> int:
-    """Does a command's work; returns its exit status."""
+    """Does a command's work; returns its exit status. Of several processes the first alone says what is wrong."""
     try:
         work()
         sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # a file that may not be read; a disk on which there is no room for what is printed
         print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)

@@ -195,8 +195,16 @@ class ParityParams(Section):
     sequences: PositiveInt  # of prompt_tokens each, of which logits, loss and gradients are compared
     prompts: PositiveInt  # continued greedily
     samples: PositiveInt  # of these prompts, how many are also continued by drawing, under each setting
-    prompt_tokens: PositiveInt  # of the longest prompt; the shortest has half as many
+    prompt_tokens: Annotated[int, Field(ge=4)]  # of the longest prompt; the shortest has half as many
     new_tokens: PositiveInt  # generated a prompt
+
+    @field_validator("samples")
+    @classmethod
+    def _are_of_the_prompts(cls, samples: int, info: ValidationInfo) -> int:
+        prompts = info.data.get("prompts")
+        if prompts is not None and samples > prompts:
+            raise ValueError(f"must be at most prompts = {prompts}")
+        return samples
 
 
 class HellaSwagParams(Section):

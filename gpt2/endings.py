@@ -21,7 +21,7 @@ import torch
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from gpt2.errors import InputError
-from gpt2.files import read_jsonl, sha256
+from gpt2.files import read_jsonl, replacing, sha256
 from gpt2.model import GPT
 from gpt2.progress import bar
 from gpt2.runtime import World, autocast_dtype
@@ -132,6 +132,8 @@ def evaluate(
     examples = read(data)
     model, tokenizer = load_with_tokenizer(directory, str(world.device))
     dtype = autocast_dtype(precision, world.device)
+    if dtype is None:
+        torch.set_float32_matmul_precision("highest")  # not the TF32 of training
     kept = None
     if partial and world.main:
         inputs = [sha256(directory / "config.json"), sha256(directory / "model.safetensors"), tokenizer.fingerprint]
@@ -162,7 +164,9 @@ class Kept:
         whole = found[: found.rfind(b"\n") + 1]  # a killed process may have left part of a line
         whole = whole if whole.startswith(first) else first
         self.rows = [json.loads(line) for line in whole.splitlines()[1:]]
-        path.write_bytes(whole)
+        if whole != found:
+            with replacing(path) as temporary:
+                temporary.write_bytes(whole)
 
     def scores(self, protocol: str) -> dict[int, list[list[float]]]:
         """By number of the batch, the log-likelihoods of its trees' endings."""
@@ -238,6 +242,8 @@ def _result(example: Example, protocol: Protocol, sums: list[float], tokens: lis
 
     An ending that cleaning left empty has no mean: it is never picked by it, in the harness neither.
     """
+    if not all(map(math.isfinite, sums)):
+        raise InputError(f"example {example.ind}: the model finds log-likelihoods {sums}, expected finite ones")
     sums = [round(total, 4) for total in sums]  # so that predictions follow from what is written
     lengths = tokens if protocol.unit == "tokens" else characters
     means = [total / length if length else -math.inf for total, length in zip(sums, lengths, strict=True)]

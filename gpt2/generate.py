@@ -6,14 +6,13 @@ python -m gpt2.generate --model data/models/instruction --instruction "Name a co
 
 import argparse
 import codecs
-import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 from gpt2 import alpaca, weights
-from gpt2.command import Parser, argument_text, run, start
+from gpt2.command import Parser, argument_text, run, start, within
 from gpt2.generation import encode_prompt, generate
 from gpt2.inference import Precision, prepare
 from gpt2.runtime import can_compile
@@ -46,7 +45,7 @@ def _print_samples(args: argparse.Namespace) -> None:
         Sampling(args.temperature, args.top_k, args.top_p, args.repetition_penalty),
         seed=args.seed,
         samples=args.samples,
-        stop=tokenizer.eot,
+        stop=[tokenizer.eot],
         compiled=compiled,
     )
     headers = [f"--- sample {i + 1} of {args.samples} ---\n" if args.samples > 1 else "" for i in range(args.samples)]
@@ -86,29 +85,29 @@ def _parser() -> Parser:
     begin.add_argument("--prompt", metavar="TEXT", help="what to continue; -: standard input; default: a new document")
     begin.add_argument("--instruction", type=_filled, metavar="TEXT", help="answer this, as a tuned model learned to")
     add("--input", metavar="TEXT", help="what the instruction is about; may be empty")
-    add("--new-tokens", type=_within(int, 1), default=64, metavar="N", help="at most so many; default: %(default)s")
+    add("--new-tokens", type=within(int, 1), default=64, metavar="N", help="at most so many; default: %(default)s")
     heat = parser.add_mutually_exclusive_group()
     heat.add_argument(
-        "--temperature", type=_within(float, 0, 100), default=0.8, metavar="T", help="0 is greedy; default: %(default)s"
+        "--temperature", type=within(float, 0, 100), default=0.8, metavar="T", help="0 is greedy; default: %(default)s"
     )
     heat.add_argument("--greedy", action="store_const", const=0.0, dest="temperature", help="as --temperature 0")
     add(
         "--top-k",
-        type=_within(int, 0),
+        type=within(int, 0),
         default=50,
         metavar="K",
         help="most likely tokens; 0: all; default: %(default)s",
     )
-    add("--top-p", type=_within(float, 0, 1), default=1.0, metavar="P", help="nucleus; default: %(default)s, all")
+    add("--top-p", type=within(float, 0, 1), default=1.0, metavar="P", help="nucleus; default: %(default)s, all")
     add(
         "--repetition-penalty",
-        type=_within(float, 1e-3, 1e3),
+        type=within(float, 1e-3, 1e3),
         default=1.0,
         metavar="R",
         help="above 1 makes tokens that the text has already less likely; default: %(default)s",
     )
-    add("--seed", type=_within(int, 0, 2**62), default=1337, metavar="N", help="default: %(default)s")
-    add("--samples", type=_within(int, 1), default=1, metavar="N", help="texts, of seeds N, N + 1, ...; default: 1")
+    add("--seed", type=within(int, 0, 2**62), default=1337, metavar="N", help="default: %(default)s")
+    add("--samples", type=within(int, 1), default=1, metavar="N", help="texts, of seeds N, N + 1, ...; default: 1")
     add("--precision", choices=get_args(Precision), default="float32", help="of the weights; default: %(default)s")
     add("--compile", action="store_true", help="with torch.compile: for long texts twice as fast, after half a minute")
     return parser
@@ -119,22 +118,6 @@ def _filled(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r}: expected a text")
     return text
-
-
-def _within(kind: type, low: float, high: float = math.inf) -> Callable[[str], float]:
-    """An argparse type: an int or float from `low` to `high`."""
-    wanted = f"{kind.__name__} of at least {low}" if high == math.inf else f"{kind.__name__} from {low} to {high}"
-
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected {wanted}")
-        return value
-
-    return parse
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Shapes: P prompts, B texts (P times the samples of each), T time (tokens), C channels, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from gpt2.model import GPT
 from gpt2.sampling import Sampling, choose
 from gpt2.tokenizer import Tokenizer
 
-COLUMNS = 256  # of the cache that a compiled step looks at, or a multiple: each number of them is compiled by itself
+COLUMNS = 256  # of the cache that a compiled step looks at, or a multiple: the first two numbers are compiled apart
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -27,7 +28,7 @@ def complete(
 ) -> str:
     """The text with which `generate` continues a prompt, up to `<|endoftext|>`."""
     ids = encode_prompt(tokenizer, prompt)
-    (tokens,) = continuations(model, [ids], new_tokens, sampling, seed=seed, stop=tokenizer.eot)
+    (tokens,) = continuations(model, [ids], new_tokens, sampling, seed=seed, stop=[tokenizer.eot])
     return tokenizer.decode(tokens)
 
 
@@ -38,12 +39,11 @@ def continuations(
     sampling: Sampling,
     *,
     seed: int = 0,
-    stop: int | None = None,
+    stop: Collection[int] = (),
 ) -> list[list[int]]:
-    """The tokens of `generate` for each prompt, up to `stop`, which is left out."""
+    """The tokens of `generate` for each prompt, up to the first that is in `stop`, which is left out."""
     steps = generate(model, prompts, new_tokens, sampling, seed=seed, stop=stop)
-    rows = [list(tokens) for tokens in zip(*steps, strict=True)]
-    return [tokens[: tokens.index(stop)] if stop in tokens else tokens for tokens in rows]
+    return [list(takewhile(lambda token: token not in stop, tokens)) for tokens in zip(*steps, strict=True)]
 
 
 @torch.inference_mode()
@@ -55,15 +55,15 @@ def generate(
     *,
     seed: int = 0,
     samples: int = 1,
-    stop: int | None = None,
+    stop: Collection[int] = (),
     compiled: bool = False,
 ) -> Iterator[list[int]]:
     """Continues each prompt by at most `new_tokens` tokens, in `samples` ways; yields the next token of every text as
     it is chosen, the samples of the first prompt first.
 
     Sample i draws its random numbers from seed + i: the tokens of a text depend on its prompt and its seed, whatever
-    else is in the batch, but for rounding. A text that has yielded `stop` yields it from then on; when all have, the
-    iterator ends. A prompt goes through the model once, however many samples.
+    else is in the batch, but for rounding. A text that has yielded a token of `stop` yields it from then on; when all
+    have, the iterator ends. A prompt goes through the model once, however many samples.
 
     A text may have any length. When its `block_size` positions are filled, the later half of its tokens is kept:
     positions are learned, so these move to the front and go through the model again. Of a prompt longer than
@@ -78,12 +78,11 @@ def generate(
     seen = torch.zeros_like(texts.logits, dtype=torch.bool)  # (B, V)
     for row, ids in zip(seen, texts.ids, strict=True):
         row[ids] = True
-    ended = torch.zeros(B, dtype=torch.bool, device=device)
+    stops = torch.tensor(list(stop), dtype=torch.long, device=device)
+    tokens, ended = stops.new_zeros(B), torch.zeros(B, dtype=torch.bool, device=device)
     for remaining in reversed(range(new_tokens)):
-        tokens = choose(texts.logits, sampling, generators, seen)  # (B,)
-        if stop is not None:
-            tokens = tokens.masked_fill(ended, stop)
-            ended |= tokens == stop
+        tokens = torch.where(ended, tokens, choose(texts.logits, sampling, generators, seen))  # (B,)
+        ended = torch.isin(tokens, stops)
         yield tokens.tolist()
         if not remaining or ended.all():
             return
@@ -137,7 +136,7 @@ def _prefill(model: GPT, prompts: list[list[int]], cache: KVCache) -> Tensor:
     last = torch.tensor([len(ids) - 1 for ids in prompts], device=device)  # (P,)
     padded = pad_sequence([torch.tensor(ids, device=device) for ids in prompts], batch_first=True)  # (P, T)
     positions = torch.arange(padded.size(1), device=device).expand_as(padded)
-    hidden = model.hidden(padded, cache, positions)  # (P, T, C)
+    hidden = model.hidden(padded, cache.view(slice(None), padded.size(1)), positions)  # (P, T, C)
     return model.logits(hidden[torch.arange(len(prompts), device=device), last])
 
 

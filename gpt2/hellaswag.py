@@ -10,8 +10,9 @@ With --out a run that is killed goes on where it was. Several processes share th
 import argparse
 from pathlib import Path
 
-from gpt2.command import Parser, run, start
+from gpt2.command import Parser, run, start, within
 from gpt2.endings import METRICS, PROTOCOLS, evaluate
+from gpt2.errors import InputError
 from gpt2.files import write_jsonl
 from gpt2.runtime import world
 
@@ -24,6 +25,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _score(args: argparse.Namespace) -> None:
     protocols = list(PROTOCOLS) if args.protocol == "both" else [args.protocol]
+    if args.out and (args.out.is_dir() or not args.out.parent.is_dir()):
+        raise InputError(f"--out = {args.out}: expected a file in a directory that is there")
     partial = args.out and args.out.with_name(f".{args.out.name}.partial")
     with world() as here:
         metrics, rows = evaluate(
@@ -38,7 +41,7 @@ def _score(args: argparse.Namespace) -> None:
     if here.main:
         if args.out:
             write_jsonl(args.out, rows)
-            partial.unlink()
+            partial.unlink(missing_ok=True)
         _print_table(metrics, protocols)
 
 
@@ -57,16 +60,9 @@ def _parser() -> Parser:
     add("--data", type=Path, required=True, metavar="FILE", help="examples in HellaSwag's form, JSON lines")
     add("--protocol", choices=[*PROTOCOLS, "both"], default="both", help="default: %(default)s")
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="default: %(default)s")
-    add("--batch-tokens", type=_positive, default=2048, metavar="N", help="that go together; default: %(default)s")
+    add("--batch-tokens", type=within(int, 1), default=1024, metavar="N", help="that go together; default: %(default)s")
     add("--out", type=Path, metavar="FILE", help="where to write every example's scores, JSON lines")
     return parser
-
-
-def _positive(text: str) -> int:
-    """An argparse type."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number above 0")
-    return int(text)
 
 
 if __name__ == "__main__":

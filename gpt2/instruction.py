@@ -199,7 +199,7 @@ def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], params: Instructi
     for first in bar(range(0, len(order), params.micro_batch_size), desc="answers", unit="batch"):
         own = order[first : first + params.micro_batch_size]
         batch = [prompts[i] for i in own]
-        given = continuations(model, batch, params.response_tokens, GREEDY, stop=tokenizer.eot)
+        given = continuations(model, batch, params.response_tokens, GREEDY, stop=[tokenizer.eot])
         for i, ids in zip(own, given, strict=True):
             answers[i] = tokenizer.decode(ids).strip()
     return answers

@@ -58,7 +58,7 @@ class Likelihood:
         return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: see autocast_dtype
 def score(
     model: GPT,
     tokenizer: Tokenizer,
@@ -124,6 +124,6 @@ def negative_log_likelihood(model: GPT, inputs: Tensor, targets: Tensor) -> floa
     scored = targets != IGNORE
     hidden = model.hidden(inputs)[scored]  # (N, C)
     return sum(
-        summed_cross_entropy(model.logits(some, aligned=some.is_cuda), wanted).item()
+        summed_cross_entropy(model.logits(some), wanted).item()
         for some, wanted in zip(hidden.split(HEAD_TOKENS), targets[scored].split(HEAD_TOKENS), strict=True)
     )

@@ -185,6 +185,7 @@ class GPT(nn.Module):
         if positions is None:
             positions = torch.arange(T, device=idx.device)
         if cache is not None:
+            assert mask is None and positions.dim() == 2, "a cache needs positions (B, T), which say who sees whom"
             mask = (torch.arange(cache.length, device=idx.device) <= positions[..., None])[:, None]  # (B, 1, T, S)
         x = self.drop(self.wte(idx) + self.wpe(positions))  # (B, T, C)
         for i, block in enumerate(self.h):

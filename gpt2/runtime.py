@@ -96,7 +96,9 @@ def world() -> Iterator[World]:
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if 0 < torch.cuda.device_count() <= local_rank:
-        raise InputError(f"train.launcher: more processes a machine than its {torch.cuda.device_count()} GPUs")
+        raise InputError(
+            f"more processes on a machine than its {torch.cuda.device_count()} GPUs: give the launcher fewer"
+        )
     device = torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -141,7 +143,8 @@ def attention_kernels(device: torch.device) -> AbstractContextManager:
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The type of matrix products under `precision`, or None for plain float32.
 
-    Raises InputError where bfloat16 is asked for and the hardware lacks it.
+    It is for torch.autocast, which converts each weight once; but in inference_mode anew for every product, so that
+    no_grad is the better choice there. Raises InputError where bfloat16 is asked for and the hardware lacks it.
     """
     if device.type == "cuda":
         available = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -149,7 +152,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
         capabilities = torch.cpu.get_capabilities()
         available = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
     if precision == "bfloat16" and not available:
-        raise InputError(f"precision = 'bfloat16': this {device.type} has no bfloat16 arithmetic; use auto or float32")
+        raise InputError(f"precision = 'bfloat16': expected float32, for this {device.type} has no bfloat16 arithmetic")
     return torch.bfloat16 if available and precision != "float32" else None
 
 
@@ -160,7 +163,7 @@ def can_compile(setting: str) -> bool:
     available = compiler is not None and headers  # on a GPU too, for what calls the kernels
     if setting == "always" and not available:
         raise InputError(
-            "compile = 'always': torch.compile needs a C++ compiler and Python's headers; use auto or never"
+            "torch.compile, which is asked for, needs a C++ compiler and Python's headers, and does not find both"
         )
     return available and setting != "never"
 

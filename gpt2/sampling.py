@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+COLDEST = 1e-6  # a temperature at which float32 logits can still be divided by it
+
 
 @dataclass(frozen=True)
 class Sampling:
     """The settings. As they stand here a token is drawn from the model's own distribution."""
 
-    temperature: float = 1.0  # logits are divided by it; 0 takes the likeliest token
+    temperature: float = 1.0  # logits are divided by it; 0 takes the likeliest token, and so does less than COLDEST
     top_k: int = 0  # only so many of the likeliest tokens; 0: all
     top_p: float = 1.0  # only the smallest set of likeliest tokens that holds so much of the probability
     repetition_penalty: float = 1.0  # above 1 makes the tokens that a text has already less likely
@@ -33,7 +35,7 @@ def choose(logits: Tensor, sampling: Sampling, generators: list[torch.Generator]
     (B, V) is true for the tokens that a row's text has already.
     """
     logits = warp(logits.float(), sampling, seen)  # (B, V)
-    if sampling.temperature == 0:
+    if sampling.temperature < COLDEST:
         return logits.argmax(dim=1)
     shares = logits.softmax(dim=1)
     drawn = [
@@ -52,9 +54,8 @@ def warp(logits: Tensor, sampling: Sampling, seen: Tensor) -> Tensor:
     """
     if (penalty := sampling.repetition_penalty) != 1:
         logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
-    if sampling.temperature not in (0, 1):
-        largest = logits.amax(dim=1, keepdim=True)  # taken off first, so that no temperature is too small
-        logits = ((logits - largest).double() / sampling.temperature).float()
+    if sampling.temperature >= COLDEST:
+        logits = logits / sampling.temperature
     if 0 < sampling.top_k < logits.size(1):
         least = logits.topk(sampling.top_k, dim=1).values[:, -1:]  # (B, 1)
         logits = logits.masked_fill(logits < least, -math.inf)

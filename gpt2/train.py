@@ -154,7 +154,7 @@ class Trainer:
         if not due or (history.val and history.val[-1]["step"] == step):
             return
         self.model.eval()
-        with torch.inference_mode(), self.autocast():
+        with torch.no_grad(), self.autocast():  # not inference_mode: see autocast_dtype
             row = {"step": step, "targets": self._seen(), **self.evaluate(self.model)}
         if not math.isfinite(row["loss"]):
             raise InputError(f"the validation loss is {row['loss']} at step {step}: the weights are not finite numbers")

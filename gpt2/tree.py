@@ -59,7 +59,7 @@ def batched(lengths: Sequence[int], most: int) -> list[list[int]]:
     return batches
 
 
-@torch.no_grad()  # not inference_mode, in which autocast would convert the weights anew for every product
+@torch.no_grad()  # not inference_mode: see autocast_dtype
 def log_likelihoods(model: GPT, trees: list[Tree]) -> list[list[float]]:
     """The log-likelihood in nats of every ending given its context, by tree; summed in float64.
 
@@ -123,7 +123,7 @@ def _log_probabilities(model: GPT, hidden: Tensor, targets: Tensor) -> Tensor:
     """Log-probabilities of `targets` (N, E) after the positions of `hidden` (N, C): (N, E) in float32 or more."""
     parts = []
     for some, wanted in zip(hidden.split(ROWS), targets.split(ROWS), strict=True):
-        logits = model.logits(some, aligned=some.is_cuda)  # (rows, V)
+        logits = model.logits(some)  # (rows, V)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         parts.append(logits.gather(1, wanted) - logits.logsumexp(dim=1, keepdim=True))
     return torch.cat(parts)

@@ -128,15 +128,17 @@ def test_tokens_come_one_by_one(model):
 def test_a_text_that_has_stopped_stays_so(model, prompts):
     free = [samples(model, prompt, 30, WARM)[0] for prompt in prompts]
     stop = free[2][7]
-    steps = list(generate(model, prompts, 30, WARM, stop=stop))
+    steps = list(generate(model, prompts, 30, WARM, stop=[stop]))
     for tokens, unstopped in zip(zip(*steps, strict=True), free, strict=True):
         end = unstopped.index(stop) if stop in unstopped else 30
         assert list(tokens[:end]) == unstopped[:end]
         assert set(tokens[end:]) <= {stop}
     expected = [tokens[: tokens.index(stop)] if stop in tokens else tokens for tokens in free]
-    assert continuations(model, prompts, 30, WARM, stop=stop) == expected
-    (alone,) = samples(model, prompts[2], 30, WARM, stop=stop)
+    assert continuations(model, prompts, 30, WARM, stop=[stop]) == expected
+    (alone,) = samples(model, prompts[2], 30, WARM, stop=[stop])
     assert alone == free[2][:8]  # the iterator ends with the last text
+    other = free[2][4]
+    assert continuations(model, prompts[2:3], 30, WARM, stop=[stop, other]) == [free[2][: free[2].index(other)]]
 
 
 def test_autocast_is_no_obstacle(model, prompts):

@@ -72,6 +72,8 @@ def test_two_processes_find_the_same(place, expected, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("completion") == 1
     assert read_jsonl(out) == expected[1]
+    done = subprocess.run([*command, "--data", "/nowhere"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and done.stderr.count("error: /nowhere: no such file") == 1
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,9 @@ def test_two_processes_find_the_same(place, expected, tmp_path):
     [
         (("--model", "/nowhere"), "/nowhere: no such model directory"),
         (("--data", "/nowhere"), "/nowhere: no such file"),
-        (("--batch-tokens", "0"), "argument --batch-tokens: '0': expected a whole number above 0"),
+        (("--batch-tokens", "0"), "argument --batch-tokens: '0': expected int of at least 1"),
+        (("--out", "/"), "--out = /: expected a file in a directory that is there"),
+        (("--out", "/nowhere/out.jsonl"), "--out = /nowhere/out.jsonl: expected a file in a directory that is there"),
         (("--protocol", "mine"), "argument --protocol: invalid choice: 'mine'"),
     ],
 )

@@ -55,8 +55,9 @@ class Laboratory(Repository):
         byte_tokenizer().save(place / "data/tokenizer", 32)
         (place / "data/models/gpt2").mkdir()
         (place / "data/models/gpt2/manifest.json").write_text("{}")
-        example = {"ind": 0, "activity_label": "a", "ctx": "ab", "endings": ["c", "d e", "fgh", "ij k"], "label": 1}
-        write_jsonl(place / "data/raw/hellaswag/val.jsonl", [example] * 8)
+        example = {"activity_label": "a", "endings": ["c", "d e", "fgh", "ij k"]}
+        examples = [{**example, "ind": n, "ctx": "abcdefgh"[n:], "label": n % 4} for n in range(8)]
+        write_jsonl(place / "data/raw/hellaswag/val.jsonl", examples)
         self.mark, self.params = uuid.uuid4().hex, (place / "params.yaml").read_text()
         self.environment |= {"MARK": self.mark, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 

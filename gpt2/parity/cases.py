@@ -1,5 +1,6 @@
 """The table of parity: what one case is, how far apart numbers may be, and what the metrics say of all cases."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -19,6 +20,11 @@ def logit_tolerance(largest: float) -> float:
     return max(LOGIT_TOLERANCE, UNITS * torch.finfo(torch.float32).eps * largest)
 
 
+def worst(differences: Sequence[float]) -> float:
+    """The largest, or NaN if one is: Python's `max` would pass over it."""
+    return torch.tensor(differences, dtype=torch.float64).max().item()
+
+
 @dataclass(frozen=True)
 class Case:
     """One comparison: of which model, what, how many numbers; the value must not exceed the tolerance."""
@@ -31,8 +37,8 @@ class Case:
 
     @property
     def passed(self) -> bool:
-        """False also for a value that is no number."""
-        return self.value <= self.tolerance
+        """False also where the value or its tolerance is no finite number."""
+        return math.isfinite(self.tolerance) and self.value <= self.tolerance
 
     def row(self) -> dict:
         """The columns of the table."""
@@ -48,7 +54,7 @@ def metrics(cases: Sequence[Case]) -> dict:
         return [case for case in cases if case.quantity.startswith(quantity)]
 
     def largest(quantity: str) -> float:
-        return max(case.value for case in of_kind(quantity))
+        return worst([case.value for case in of_kind(quantity)])
 
     def match(quantity: str) -> float:
         of = of_kind(quantity)

@@ -52,10 +52,10 @@ def _cases(directory: Path, openai: Path, params: ParityParams, seed: int) -> It
     if released:
         yield tokenizer_case(f"OpenAI's {released}", openai)
     for shape in OPENAI_SHAPES:
-        yield shape_case(shape)
         pair = openai_pair(openai, shape) if shape == released else random_pair(shape, seed)
-        if shape == WHOLE:  # one prompt: at this size a token takes a twentieth of a second
-            yield from _whole(pair, params, seed, [ALL], samples=1)
+        yield shape_case(pair.name, shape)
+        if shape == WHOLE:  # under one setting: at this size a token takes a twentieth of a second
+            yield from _whole(pair, params, seed, [ALL], params.samples)
         else:
             yield from _brief(pair, 1, params, seed)
         del pair

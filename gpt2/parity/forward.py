@@ -20,6 +20,7 @@ from gpt2.parity.cases import (
     RESIDUAL_TOLERANCE,
     Case,
     logit_tolerance,
+    worst,
 )
 from gpt2.parity.pairs import Pair
 
@@ -41,7 +42,7 @@ def forward_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
         ours, theirs = pair.ours(tokens), pair.theirs(tokens).logits  # (B, T, V)
     differences = [_relative(*layers) for layers in zip(ours_residual, their_residual, strict=True)]
     compared = sum(layer.numel() for layer in their_residual)
-    yield pair.case("residual stream after every layer", compared, max(differences), RESIDUAL_TOLERANCE)
+    yield pair.case("residual stream after every layer", compared, worst(differences), RESIDUAL_TOLERANCE)
     yield logit_case(pair, "logits", ours, theirs)
 
 
@@ -124,7 +125,7 @@ def training_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
     theirs.backward()
     for hook in hooks:
         hook.remove()
-    yield pair.case("gradients by all parameters", len(hooks), max(differences), GRADIENT_TOLERANCE)
+    yield pair.case("gradients by all parameters", len(hooks), worst(differences), GRADIENT_TOLERANCE)
 
 
 @torch.no_grad()

@@ -98,7 +98,7 @@ def weights_case(pair: Pair) -> Case:
     return pair.case("weights, ours into transformers", compared, 1 - equal / compared, 0.0)
 
 
-def shape_case(shape: str) -> Case:
+def shape_case(name: str, shape: str) -> Case:
     """Names and shapes of all parameters of one of OpenAI's four models; on the meta device, which takes no memory."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -107,7 +107,7 @@ def shape_case(shape: str) -> Case:
         theirs = weights.from_hf(GPT2LMHeadModel(GPT2Config(**OPENAI_SHAPES[shape])).state_dict())
     names = ours.keys() | theirs.keys()
     differing = [n for n in names if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape]
-    return Case(shape, "names and shapes", len(names), len(differing) / len(names), 0.0)
+    return Case(name, "names and shapes of the whole model", len(names), len(differing) / len(names), 0.0)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gpt2.report import figures
 from gpt2.report.text import printable, shortened
-from gpt2.report.verdicts import FAIL, HELLASWAG_REFERENCES, NOT_RUN, PASS, verdicts
+from gpt2.report.verdicts import FAIL, HELLASWAG_REFERENCES, NOT_RUN, PASS, is_whole_hellaswag, verdicts
 
 HERE = Path(__file__).parent
 SAMPLES = 8  # shown of the texts written during training
@@ -46,7 +46,9 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
         environment=environment,
         verdicts=verdicts(data),
         figures=_figures(data),
+        parity_cases=_by_model(data["parity"]["cases"]),
         protocols=_protocols(data["hellaswag"]["metrics"]),
+        is_whole_hellaswag=is_whole_hellaswag(data),
         endings=_endings(data["hellaswag"]["predictions"]),
         mistakes=_mistakes(data["classification"]["predictions"]),
         responses=data["instruction"]["responses"][:RESPONSES],
@@ -120,6 +122,14 @@ def _counts(rows: list[dict], labels: list[str]) -> np.ndarray:
     """The confusion matrix (K, K): how often each actual label was predicted to be each."""
     pairs = Counter((row["actual"], row["predicted"]) for row in rows)
     return np.array([[pairs[actual, predicted] for predicted in labels] for actual in labels])
+
+
+def _by_model(cases: list[dict]) -> dict[str, list[dict]]:
+    """The cases of parity under the name of their model, in the order of the table."""
+    grouped: dict[str, list[dict]] = {}
+    for case in cases:
+        grouped.setdefault(case["case"], []).append(case)
+    return grouped
 
 
 def _protocols(metrics: dict) -> list[dict]:

@@ -173,16 +173,20 @@ def _passed(cases: list[dict]) -> int:
     return sum(case["passed"] == "True" for case in cases)
 
 
+def is_whole_hellaswag(data: dict) -> bool:
+    """Whether the completions are all of HellaSwag's validation set, for which others have published scores."""
+    completions, n = data["sets"]["hellaswag"], data["hellaswag"]["metrics"]["n"]
+    whole = completions.get("repo") == HELLASWAG["repo"] and completions["selection"]["split"] == HELLASWAG["split"]
+    return whole and n == HELLASWAG["n"]
+
+
 def _openai(data: dict, protocol: str) -> Verdict:
     """OpenAI's own weights under a protocol that others measured, if that is what the page is about."""
-    model, completions = data["pretrain"]["metrics"], data["sets"]["hellaswag"]
-    metrics = data["hellaswag"]["metrics"]
+    model, metrics = data["pretrain"]["metrics"], data["hellaswag"]["metrics"]
     differences = [
         difference
         for difference, found in {
-            "the completions are not all of HellaSwag's validation set": completions.get("repo") != HELLASWAG["repo"]
-            or completions["selection"]["split"] != HELLASWAG["split"]
-            or metrics["n"] != HELLASWAG["n"],
+            "the completions are not all of HellaSwag's validation set": not is_whole_hellaswag(data),
             "the model is not OpenAI's, unchanged": data["gpt2"].get("repo") != OPENAI_REPO
             or model["init"] != "gpt2"
             or model["steps"] > 0,

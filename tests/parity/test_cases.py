@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gpt2.parity.cases import LOGIT_TOLERANCE, Case, logit_tolerance, metrics
+from gpt2.parity.cases import LOGIT_TOLERANCE, Case, logit_tolerance, metrics, worst
 
 CASES = [
     Case("a", "logits", 10, 2e-5, 1e-4),
@@ -34,6 +34,9 @@ def test_metrics_are_the_worst_of_all_cases_and_the_share_of_all_tokens():
 
 def test_a_value_that_is_no_number_fails():
     assert not Case("a", "logits", 1, math.nan, 1.0).row()["passed"]
+    assert not Case("a", "logits", 1, math.inf, logit_tolerance(math.inf)).row()["passed"]
+    assert math.isnan(worst([0.1, math.nan, 0.2])) and worst([0.1, 0.2]) == 0.2
+    assert math.isnan(metrics([*CASES, Case("c", "logits", 1, math.nan, 1.0)])["max_abs_logit_diff"])
 
 
 def test_larger_logits_may_differ_by_more_and_small_ones_by_the_stated_tolerance():

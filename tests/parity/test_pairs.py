@@ -59,5 +59,5 @@ def test_released_weights_are_known_by_their_shape_and_cut_as_random_ones(tiny_s
 
 
 def test_names_and_shapes_of_all_four_agree():
-    cases = [pairs.shape_case(shape) for shape in OPENAI_SHAPES]
+    cases = [pairs.shape_case(shape, shape) for shape in OPENAI_SHAPES]
     assert [(case.value, case.compared) for case in cases] == [(0.0, 148), (0.0, 292), (0.0, 436), (0.0, 580)]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import TextGenerationPipeline
 
 from gpt2 import weights
 from gpt2.bpe import train_bpe
@@ -32,10 +33,19 @@ def test_told_everything_it_writes_our_text(found):
     assert all(rows[goal, None]["outcome"] == SAME for goal in GOALS)
 
 
-def test_told_nothing_it_overflows_a_short_context(found):
+def test_told_nothing_but_the_length_it_draws_and_with_its_own_it_overflows_a_short_context(found):
     rows, _ = found
-    assert rows["greedy", "all"]["outcome"] == ERROR
-    assert {name: rows["greedy", "all"][name] for name in DEFAULTS} == DEFAULTS
+    told = rows["greedy", "all"]
+    assert {name: told[name] for name in DEFAULTS} == DEFAULTS | {"max_new_tokens": 12}
+    assert told["outcome"] == OTHER and told["text"]
+    assert rows["greedy", "max_new_tokens"]["outcome"] == ERROR
+
+
+def test_the_defaults_are_those_of_this_version_of_transformers():
+    own = TextGenerationPipeline._default_generation_config
+    assert {name: getattr(own, name) for name in ("do_sample", "temperature", "max_new_tokens")} == {
+        name: DEFAULTS[name] for name in ("do_sample", "temperature", "max_new_tokens")
+    }
 
 
 def test_each_setting_is_left_at_its_default_by_itself(found):
@@ -46,7 +56,7 @@ def test_each_setting_is_left_at_its_default_by_itself(found):
         assert {key for key in DEFAULTS if row[key] != told[key]} == {name}
         assert row["text"][: row["same"]] == row["ours"][: row["same"]]
     responsible = {left for (_, left), row in rows.items() if row["outcome"] == OTHER}
-    assert responsible == {"do_sample", "temperature", "top_k", "top_p", "seed"}
+    assert responsible == {"all", "do_sample", "temperature", "top_k", "top_p", "seed"}
 
 
 def test_another_vocabulary_in_what_transformers_reads_is_seen(directory, tmp_path_factory):

@@ -298,3 +298,11 @@ def test_real_examples_are_read_and_scored_near_chance(real_data, tokenizer):
     model = small_model(block_size=256, n_layer=1, vocab_size=tokenizer.vocab_size)
     metrics, _ = score(model, tokenizer, examples[:200], "completion", 2048, ALONE)
     assert abs(metrics["acc_norm"] - 0.25) < 5 * metrics["acc_norm_stderr"]
+
+
+def test_a_model_that_knows_no_numbers_is_told(tokenizer, examples):
+    broken = small_model(block_size=64, vocab_size=tokenizer.vocab_size)
+    with torch.no_grad():
+        broken.ln_f.bias[0] = math.nan
+    with pytest.raises(InputError, match="example 0: the model finds log-likelihoods .*nan.*, expected finite ones"):
+        score(broken, tokenizer, examples, "completion", 200, ALONE)

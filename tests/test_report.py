@@ -329,6 +329,10 @@ def test_a_judge_is_shown_with_what_it_was_asked_and_scores_alone_count():
     assert "judge_prompt" not in headline(data)["instruction"] and "judge_score" not in headline(data)["instruction"]
 
 
+def section_of(data: dict, name: str) -> str:
+    return render(data, LINEAGE, {}).split(f'<section id="{name}">')[1].split("</section>")[0]
+
+
 def verdict_of(data: dict, part: str) -> str:
     (found,) = [row.status for row in verdicts(data) if part in row.claim]
     return found

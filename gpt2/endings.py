@@ -44,13 +44,15 @@ class Example(Section):
     label: Annotated[int, Field(ge=0, lt=ENDINGS)]  # which ending is the true one
     activity_label: str
     ctx_a: str | None = None  # whole sentences of ctx, and the sentence that the endings end: read by harness alone,
-    ctx_b: str | None = None  # which takes ctx for ctx_a where a row has neither
+    ctx_b: Annotated[str | None, Field(validate_default=True)] = (
+        None  # which takes ctx for ctx_a where a row has neither
+    )
 
     @field_validator("ctx_b")
     @classmethod
     def _stands_with_ctx_a(cls, ctx_b: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("ctx_a") is not None and ctx_b is None:
-            raise ValueError("must stand beside ctx_a")
+        if (info.data.get("ctx_a") is None) != (ctx_b is None):
+            raise ValueError("must stand beside ctx_a, or neither be there")
         return ctx_b
 
 
@@ -163,7 +165,10 @@ class Kept:
         found = path.read_bytes() if path.exists() else b""
         whole = found[: found.rfind(b"\n") + 1]  # a killed process may have left part of a line
         whole = whole if whole.startswith(first) else first
-        self.rows = [json.loads(line) for line in whole.splitlines()[1:]]
+        try:
+            self.rows = [json.loads(line) for line in whole.splitlines()[1:]]
+        except ValueError:  # damaged
+            whole, self.rows = first, []
         if whole != found:
             with replacing(path) as temporary:
                 temporary.write_bytes(whole)
@@ -174,8 +179,11 @@ class Kept:
 
     def add(self, protocol: str, batch: int, scores: list[list[float]]) -> None:
         """Keeps a batch."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"protocol": protocol, "batch": batch, "log_likelihoods": scores}) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"protocol": protocol, "batch": batch, "log_likelihoods": scores}) + "\n")
+        except OSError as error:  # which does not name the file where there is no room
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
 def score(

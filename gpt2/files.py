@@ -80,7 +80,7 @@ def read_json(path: Path):
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, malformed, a number too long, brackets too deep
         raise InputError(f"{path}: not valid JSON: {error}") from None
 
 
@@ -92,7 +92,7 @@ def read_jsonl(path: Path) -> list[dict]:
             for number, line in enumerate(file, start=1):
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError as error:
+                except (ValueError, RecursionError) as error:
                     raise InputError(f"{path}, line {number}: not valid JSON: {error}") from None
                 if not isinstance(row, dict):
                     raise InputError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")

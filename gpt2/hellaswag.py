@@ -25,8 +25,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _score(args: argparse.Namespace) -> None:
     protocols = list(PROTOCOLS) if args.protocol == "both" else [args.protocol]
-    if args.out and (args.out.is_dir() or not args.out.parent.is_dir()):
+    if args.out and (not args.out.parent.is_dir() or (args.out.exists() and not args.out.is_file())):
         raise InputError(f"--out = {args.out}: expected a file in a directory that is there")
+    if args.out and args.out.exists() and args.data.exists() and args.out.samefile(args.data):
+        raise InputError(f"--out = {args.out}: expected another file than --data, which it would replace")
     partial = args.out and args.out.with_name(f".{args.out.name}.partial")
     with world() as here:
         metrics, rows = evaluate(

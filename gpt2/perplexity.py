@@ -82,7 +82,7 @@ def documents(path: Path, column: str | None) -> Iterator[Iterable[str]]:
 
 def _parts(path: Path) -> Iterator[str]:
     """A text file, some bytes at a time."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()  # a byte order mark is no text
     with open(path, "rb") as file:
         try:
             while data := file.read(READ_BYTES):

@@ -122,14 +122,20 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path, vocab_size: int | None = None) -> "Tokenizer":
-        """Reads vocab.json and merges.txt.
+        """Reads vocab.json and merges.txt, or tokenizer.json, which may be all that transformers saved.
 
-        Raises InputError naming the file, and the line of merges.txt, if they are missing, malformed or disagree; and
-        where the vocabulary is not of `vocab_size`, that of the model that lies beside.
+        Raises InputError naming the file, and the merge, if they are missing, malformed or disagree; and where the
+        vocabulary is not of `vocab_size`, that of the model that lies beside.
         """
-        merges = _read_merges(directory / "merges.txt")
+        whole = directory / "tokenizer.json"
+        if whole.exists() and not (directory / "merges.txt").exists():
+            path, (lines, vocab) = whole, _read_fast_tokenizer(whole)
+            merges = _parse_merges(lines, f"{whole}, merge", first=1)
+        else:
+            path, merges = directory / "vocab.json", _read_merges(directory / "merges.txt")
+            vocab = read_json(path)
         expected = [*BYTES, *(left + right for left, right in merges), EOT.encode()]
-        _check_vocab(directory / "vocab.json", {_spell(token): id for id, token in enumerate(expected)})
+        _check_vocab(path, vocab, {_spell(token): id for id, token in enumerate(expected)})
         if vocab_size not in (None, len(expected)):
             raise InputError(
                 f"{directory}: the tokenizer has {len(expected)} tokens, the model {vocab_size}: "
@@ -165,10 +171,26 @@ def _read_merges(path: Path) -> list[Merge]:
         raise InputError(f"{path}: not UTF-8: {error}") from None
     if not version.startswith("#version"):
         raise InputError(f"{path}, line 1: expected '#version: 0.2', found {version[:40]!r}")
+    return _parse_merges(lines, f"{path}, line", first=2)
+
+
+def _read_fast_tokenizer(path: Path) -> tuple[list[str], dict[str, int]]:
+    """The merges, in the form of merges.txt, and the vocabulary of a tokenizer.json."""
+    raw = read_json(path)
+    try:
+        model, added = raw["model"], raw["added_tokens"]
+        lines = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        return lines, model["vocab"] | {token["content"]: token["id"] for token in added}
+    except (KeyError, TypeError):
+        raise InputError(f"{path}: expected GPT-2's tokenizer: a model with vocab and merges, added_tokens") from None
+
+
+def _parse_merges(lines: list[str], where_from: str, first: int) -> list[Merge]:
+    """The merges that lines spell. Raises InputError naming the one, counted from `first`, that does not fit."""
     ranks = {token: rank for rank, token in enumerate(BYTES)}
     merges: dict[bytes, Merge] = {}  # by what they make
-    for number, line in enumerate(lines, start=2):
-        where = f"{path}, line {number}"
+    for number, line in enumerate(lines, start=first):
+        where = f"{where_from} {number}"
         try:
             left, right = (bytes(CHARACTER_BYTES[character] for character in part) for part in line.split(" "))
         except (KeyError, ValueError):
@@ -203,17 +225,16 @@ def _stays_cut(left: bytes, right: bytes, ranks: Mapping[bytes, int], merges: Ma
             return False
 
 
-def _check_vocab(path: Path, expected: dict[str, int]) -> None:
-    """Raises InputError unless a vocab.json holds what its merges make."""
-    vocab = read_json(path)
+def _check_vocab(path: Path, vocab: object, expected: dict[str, int]) -> None:
+    """Raises InputError unless the vocabulary that a file gives holds what its merges make."""
     if not isinstance(vocab, dict):
         raise InputError(f"{path}: expected an object of tokens and ids, found {type(vocab).__name__}")
     for token, id in expected.items():
         if vocab.get(token) != id:
             found = f"the file gives it {vocab[token]!r}" if token in vocab else "it is missing"
-            raise InputError(f"{path}: {token!r} must have id {id} to fit merges.txt, but {found}")
+            raise InputError(f"{path}: {token!r} must have id {id} to fit the merges, but {found}")
     for token in vocab.keys() - expected.keys():
-        raise InputError(f"{path}: {token!r} = {vocab[token]!r} is made by no line of merges.txt")
+        raise InputError(f"{path}: {token!r} = {vocab[token]!r} is made by no merge")
 
 
 def _fast_tokenizer(vocab: dict[str, int], merges: list[str]) -> dict:

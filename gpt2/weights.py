@@ -117,10 +117,11 @@ def read_config(directory: Path) -> tuple[GPTConfig, dict]:
 def read_state(directory: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint as stored. Raises InputError if the file is missing or damaged."""
     path = directory / "model.safetensors"
+    if not path.is_file():
+        others = sorted(file.name for file in directory.glob("*model*") if file.suffix in (".safetensors", ".bin"))
+        raise InputError(f"{path}: no such file" + (f"; in {', '.join(others)} weights are not read" if others else ""))
     try:
         return load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except SafetensorError as error:
         raise InputError(f"{path}: not a readable safetensors file: {error}") from None
 
@@ -128,7 +129,7 @@ def read_state(directory: Path) -> dict[str, Tensor]:
 def load(directory: Path) -> GPT:
     """Reads a GPT-2 checkpoint, ours or Hugging Face's, into a float32 model.
 
-    Raises InputError naming the file, and the tensor that is missing or of another shape.
+    Raises InputError naming the file, and the tensor that is missing, of another shape or not of finite numbers.
     """
     config, _ = read_config(directory)
     with torch.device("meta"):  # the parameters come from the file: none need be initialized
@@ -141,8 +142,11 @@ def load(directory: Path) -> GPT:
 def load_with_tokenizer(directory: Path, device: str | None = None) -> tuple[GPT, Tokenizer]:
     """The model of a checkpoint directory, in eval mode, and its tokenizer. Without `device` a GPU where there is one.
 
-    Raises InputError where either is missing or malformed, or their vocabularies differ in size.
+    Raises InputError where either is missing or malformed, or their vocabularies differ in size, and for a classifier.
     """
+    _, raw = read_config(directory)
+    if "GPT2ForSequenceClassification" in (raw.get("architectures") or ()):
+        raise InputError(f"{directory}: a classifier, expected a language model; gpt2.classify uses the former")
     model = load(directory)
     tokenizer = Tokenizer.load(directory, model.config.vocab_size)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -158,4 +162,6 @@ def load_state(model: torch.nn.Module, state: dict[str, Tensor], path: Path) -> 
         if state[name].shape != expected[name].shape:
             found, wanted = tuple(state[name].shape), tuple(expected[name].shape)
             raise InputError(f"{path}: tensor {name} has shape {found}, expected {wanted}")
+        if not state[name].isfinite().all():
+            raise InputError(f"{path}: tensor {name} holds infinity or what is no number, expected finite numbers")
     model.load_state_dict(state, assign=True)

@@ -262,6 +262,8 @@ def run_afresh(place: Path) -> list[dict]:
         ({"endings": ["a", "b", "c", 4]}, r"endings.3 = 4"),
         ({"ctx": ""}, "ctx = ''"),
         ({"ctx_a": "a", "ctx_b": None}, "ctx_b = None: must stand beside ctx_a"),
+        ({"ctx_a": "a"}, "ctx_b = None: must stand beside ctx_a"),
+        ({"ctx_b": "b"}, "ctx_b = 'b': must stand beside ctx_a"),
     ],
     ids=str,
 )

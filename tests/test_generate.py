@@ -1,6 +1,7 @@
 """The command that generates: its text is the library's and transformers', and it says what is wrong."""
 
 import io
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from transformers import pipeline
 
 from gpt2 import alpaca, weights
 from gpt2.bpe import train_bpe
+from gpt2.files import read_json, write_json
 from gpt2.generate import _decode, main
 from gpt2.generation import complete
 from gpt2.sampling import GREEDY, Sampling
@@ -147,6 +149,13 @@ def test_a_tokenizer_must_be_there_and_fit(directory, command, tmp_path):
     status, _, err = command("--model", str(tmp_path))
     assert status == 1
     assert "the tokenizer has 270 tokens, the model 300" in err
+
+
+def test_a_classifier_is_no_language_model(command, directory, tmp_path):
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    config = read_json(tmp_path / "config.json") | {"architectures": ["GPT2ForSequenceClassification"]}
+    write_json(tmp_path / "config.json", config)
+    assert "a classifier, expected a language model" in command("--model", str(tmp_path))[2]
 
 
 def test_text_streams_and_an_interrupt_is_quiet(directory):

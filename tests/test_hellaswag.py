@@ -83,6 +83,7 @@ def test_two_processes_find_the_same(place, expected, tmp_path):
         (("--data", "/nowhere"), "/nowhere: no such file"),
         (("--batch-tokens", "0"), "argument --batch-tokens: '0': expected int of at least 1"),
         (("--out", "/"), "--out = /: expected a file in a directory that is there"),
+        (("--out", "/dev/null"), "--out = /dev/null: expected a file in a directory that is there"),
         (("--out", "/nowhere/out.jsonl"), "--out = /nowhere/out.jsonl: expected a file in a directory that is there"),
         (("--protocol", "mine"), "argument --protocol: invalid choice: 'mine'"),
     ],

@@ -209,7 +209,7 @@ def write_merges(directory, *lines):
         (["#version: 0.2", "a b", " b"], r"merges.txt, line 3: '' is neither a byte nor made by a line above"),
         (["#version: 0.2", "a b", "a b"], r"merges.txt, line 3: 'ab' is made by a line above already"),
         (["#version: 0.2", "a b", "b c", "a bc"], r"merges.txt, line 4: 'a bc' can never apply"),
-        (["#version: 0.2", "b c", "a b"], r"vocab.json: 'bc' must have id 256 to fit merges.txt, but .* gives it 257"),
+        (["#version: 0.2", "b c", "a b"], r"vocab.json: 'bc' must have id 256 to fit the merges, but .* gives it 257"),
         (["#version: 0.2", "a b"], r"vocab.json: '<\|endoftext\|>' must have id 257 .* gives it 258"),
         (["#version: 0.2", "a b", "b c", "c d"], r"vocab.json: 'cd' must have id 258 .*, but it is missing"),
     ],
@@ -225,7 +225,7 @@ def test_merges_that_do_not_fit(tmp_path, lines, message):
     [
         ("{", r"vocab.json: not valid JSON"),
         ("[]", r"vocab.json: expected an object of tokens and ids, found list"),
-        ("{}", r"vocab.json: '!' must have id 0 to fit merges.txt, but it is missing"),
+        ("{}", r"vocab.json: '!' must have id 0 to fit the merges, but it is missing"),
         (None, r"vocab.json: no such file"),
     ],
 )
@@ -241,7 +241,7 @@ def test_a_token_that_no_merge_makes(tmp_path):
     Tokenizer([]).save(tmp_path)
     vocab = json.loads((tmp_path / "vocab.json").read_text())
     (tmp_path / "vocab.json").write_text(json.dumps({**vocab, "<pad>": 257}))
-    with pytest.raises(InputError, match=r"vocab.json: '<pad>' = 257 is made by no line of merges.txt"):
+    with pytest.raises(InputError, match=r"vocab.json: '<pad>' = 257 is made by no merge"):
         Tokenizer.load(tmp_path)
 
 
@@ -306,3 +306,22 @@ def test_real_texts_have_the_ids_of_tiktokens_gpt2(real_data, tmp_path, monkeypa
     ids = reference.encode_ordinary_batch(texts)
     assert [ours.encode(text) for text in texts] == ids == theirs(texts, split_special_tokens=True)["input_ids"]
     assert ours.encode_documents(texts).tolist() == [id for document in ids for id in [ours.eot, *document]]
+
+
+def test_what_transformers_saves_is_read_from_tokenizer_json_alone(tmp_path):
+    ours = Tokenizer(train_bpe(["the cat sat on the mat, and the dog sat on the log. " * 9], 270))
+    ours.save(tmp_path / "ours")
+    AutoTokenizer.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "theirs" / name).unlink(missing_ok=True)
+    assert Tokenizer.load(tmp_path / "theirs", 270).fingerprint == ours.fingerprint
+    path = tmp_path / "theirs" / "tokenizer.json"
+    raw = json.loads(path.read_text())
+    for change, message in (
+        ({"merges": [["q", "zz"], *raw["model"]["merges"]]}, "tokenizer.json, merge 1: 'zz' is neither a byte"),
+        ({"vocab": {}}, "tokenizer.json: '!' must have id 0 to fit the merges, but it is missing"),
+        ({"merges": None}, "tokenizer.json: expected GPT-2's tokenizer"),
+    ):
+        path.write_text(json.dumps(raw | {"model": raw["model"] | change}))
+        with pytest.raises(InputError, match=message):
+            Tokenizer.load(tmp_path / "theirs")

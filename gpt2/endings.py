@@ -43,10 +43,10 @@ class Example(Section):
     endings: Annotated[list[str], Field(min_length=ENDINGS, max_length=ENDINGS)]
     label: Annotated[int, Field(ge=0, lt=ENDINGS)]  # which ending is the true one
     activity_label: str
-    ctx_a: str | None = None  # whole sentences of ctx, and the sentence that the endings end: read by harness alone,
-    ctx_b: Annotated[str | None, Field(validate_default=True)] = (
-        None  # which takes ctx for ctx_a where a row has neither
-    )
+    # Whole sentences of ctx, and the sentence that the endings end: read by harness alone, which takes ctx for ctx_a
+    # where a row has neither.
+    ctx_a: str | None = None
+    ctx_b: Annotated[str | None, Field(validate_default=True)] = None
 
     @field_validator("ctx_b")
     @classmethod

@@ -39,6 +39,8 @@ from gpt2.model import GPT
 from gpt2.runtime import can_compile
 from gpt2.sampling import GREEDY
 
+Competitors = dict[str, Callable[..., list[list[int]]]]  # by name: prompts (B, T), new_tokens -> the new tokens
+
 
 def models() -> tuple[GPT, GPT2LMHeadModel]:
     """The same random weights in both. The matrices are five times GPT-2's, without which it repeats one token."""
@@ -98,20 +100,22 @@ def compare(arguments: argparse.Namespace) -> None:
     print(f"{processor()}, torch {torch.__version__}, memory read at {bandwidth() / 1e9:.0f} GB/s")
     print(f"GPT-2 124M, {arguments.prompt_tokens} + {arguments.new_tokens} tokens")
     for precision in get_args(Precision):
-        model, reader = copy.deepcopy(ours), copy.deepcopy(theirs)
-        prepare(model, precision)
-        reader.to(torch.float32 if precision == "float32" else torch.bfloat16)
+        competitors: Competitors = {}
+        for name, compiled in (("ours, compiled", True), ("ours", False)):
+            if not compiled or can_compile("auto"):
+                model = copy.deepcopy(ours)
+                prepare(model, precision, compiled=compiled)
+                competitors[name] = partial(our_tokens, model, compiled=compiled)
+        reader = copy.deepcopy(theirs).to(torch.float32 if precision == "float32" else torch.bfloat16)
+        competitors["transformers"] = partial(their_tokens, reader)
         if precision != "float32":
             print(f"{precision}: {error(model, reference, tokens)}")
         for batch_size in arguments.batch_sizes:
-            table(precision, model, reader, tokens[:batch_size], arguments)
+            table(precision, competitors, tokens[:batch_size], arguments)
 
 
-def table(precision: str, model: GPT, reader: GPT2LMHeadModel, prompts: Tensor, arguments: argparse.Namespace) -> None:
+def table(precision: str, competitors: Competitors, prompts: Tensor, arguments: argparse.Namespace) -> None:
     """Lets all take turns on some prompts, and prints how fast they were."""
-    competitors = {"ours": partial(our_tokens, model, compiled=False), "transformers": partial(their_tokens, reader)}
-    if can_compile("auto"):
-        competitors = {"ours, compiled": partial(our_tokens, model, compiled=True)} | competitors
     taken: dict[str, list[float]] = {name: [] for name in competitors}
     started = {name: seconds(lambda work=work: work(prompts, new_tokens=2))[0] for name, work in competitors.items()}
     for _ in range(arguments.repeats):

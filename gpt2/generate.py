@@ -33,7 +33,7 @@ def _print_samples(args: argparse.Namespace) -> None:
     """Prints the first sample as it comes, and the others, generated beside it, after it."""
     compiled = args.compile and can_compile("always")
     model, tokenizer = weights.load_with_tokenizer(args.model)
-    prepare(model, args.precision)
+    prepare(model, args.precision, compiled=compiled)
     prompt, shown = _prompt(args)
     ids = encode_prompt(tokenizer, prompt)
     if len(ids) > (limit := model.config.block_size):

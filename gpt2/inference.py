@@ -21,29 +21,39 @@ FEW = 16  # rows, up to which the kernel for int8 weights is faster than turning
 
 
 @torch.no_grad()
-def prepare(model: GPT, precision: Precision) -> None:
+def prepare(model: GPT, precision: Precision, *, compiled: bool = False) -> None:
     """Changes a model in place to one that only infers: its products and token embedding, and all else, in a precision.
+
+    `compiled`: as it will be given to `generate`. Without it float32 matrices are kept by columns, which the CPU's
+    product with one row reads a quarter faster than rows.
 
     int8 is of weights alone (what they are multiplied with stays bfloat16, or float32 where the processor has no
     other): each row of a matrix is scaled so that its largest weight is 127, and rounded. Biases, norms and positions
     are kept as they are. Raises InputError for bfloat16 on a processor without its arithmetic.
     """
     device = model.wte.weight.device
-    int8 = precision == "int8"
+    int8, by_columns = precision == "int8", precision == "float32" and not compiled
     dtype = autocast_dtype("auto" if int8 else precision, device) or torch.float32
     model.to(dtype).requires_grad_(False)
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
-            model.set_submodule(name, WeightOnly(module.weight, module.bias, int8))
-    model.wte = TokenTable(model.wte.weight, int8)
+            model.set_submodule(name, WeightOnly(*_kept(module.weight, int8, by_columns), module.bias))
+    model.wte = TokenTable(*_kept(model.wte.weight, int8, by_columns))
+
+
+def _kept(weight: Tensor, int8: bool, by_columns: bool) -> tuple[Tensor, Tensor | None]:
+    """A matrix as it is kept, and the scale of its rows where it is int8."""
+    if int8:
+        return quantized(weight)
+    return weight.detach().t().contiguous().t() if by_columns else weight, None
 
 
 class WeightOnly(nn.Module):
     """A linear layer whose weights may be int8."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, int8: bool):
+    def __init__(self, weight: Tensor, scale: Tensor | None, bias: Tensor):
         super().__init__()
-        self.weight, self.scale, self.bias = *(quantized(weight) if int8 else (weight, None)), bias
+        self.weight, self.scale, self.bias = weight, scale, bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (..., I) to (..., O)."""
@@ -53,9 +63,9 @@ class WeightOnly(nn.Module):
 class TokenTable(nn.Module):
     """The token embedding, which is the output projection too (gpt2.model.TokenEmbedding); its weights may be int8."""
 
-    def __init__(self, weight: Tensor, int8: bool):
+    def __init__(self, weight: Tensor, scale: Tensor | None):
         super().__init__()
-        self.weight, self.scale = quantized(weight) if int8 else (weight, None)
+        self.weight, self.scale = weight, scale
 
     def forward(self, idx: Tensor) -> Tensor:
         """Maps token ids (...) to (..., C)."""

@@ -150,7 +150,7 @@ def test_autocast_is_no_obstacle(model, prompts):
 def test_compiled_it_gives_the_same_tokens(model, prompts, theirs):
     ready = GPT(CONFIG).eval()
     ready.load_state_dict(model.state_dict())
-    prepare(ready, "float32")
+    prepare(ready, "float32", compiled=True)
     for batch in ([PROMPT], prompts):
         expected = list(generate(model, batch, 40, WARM))
         assert list(generate(ready, batch, 40, WARM, compiled=True)) == expected

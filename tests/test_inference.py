@@ -12,14 +12,15 @@ RANDOM = torch.Generator().manual_seed(0)
 IDX = torch.randint(CONFIG.vocab_size, (2, 12), generator=RANDOM)
 
 
-def prepared(precision: str) -> GPT:
+def prepared(precision: str, compiled: bool = False) -> GPT:
     model = small_model()
-    prepare(model, precision)
+    prepare(model, precision, compiled=compiled)
     return model
 
 
-def test_float32_changes_nothing():
-    assert torch.equal(prepared("float32")(IDX), small_model()(IDX))
+@pytest.mark.parametrize("compiled", [True, False])
+def test_float32_changes_nothing(compiled):
+    torch.testing.assert_close(prepared("float32", compiled)(IDX), small_model()(IDX), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])

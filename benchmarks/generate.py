@@ -22,20 +22,18 @@ import copy
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import get_args
 
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
 from benchmarks.train import DEVICE, processor
-from gpt2 import weights
-from gpt2.config import openai_config
 from gpt2.generation import generate
 from gpt2.inference import Precision, prepare
 from gpt2.model import GPT
+from gpt2.parity.pairs import random_pair
 from gpt2.runtime import can_compile
 from gpt2.sampling import GREEDY
 
@@ -43,16 +41,10 @@ Competitors = dict[str, Callable[..., list[list[int]]]]  # by name: prompts (B, 
 
 
 def models() -> tuple[GPT, GPT2LMHeadModel]:
-    """The same random weights in both. The matrices are five times GPT-2's, without which it repeats one token."""
-    torch.manual_seed(0)
-    theirs = GPT2LMHeadModel(GPT2Config()).eval()
-    with torch.no_grad():
-        for parameter in theirs.transformer.h.parameters():
-            parameter.mul_(5) if parameter.dim() == 2 else parameter.add_(0.1 * torch.randn_like(parameter))
-    theirs.generation_config.eos_token_id = None
-    ours = GPT(openai_config("gpt2")).eval()
-    weights.load_state(ours, weights.from_hf(theirs.state_dict()), Path("transformers.GPT2LMHeadModel"))
-    return ours.to(DEVICE), theirs.to(DEVICE)
+    """The same random weights in both, such that greedy text varies."""
+    pair = random_pair("gpt2", seed=0)
+    pair.theirs.generation_config.eos_token_id = None
+    return pair.ours.to(DEVICE), pair.theirs.to(DEVICE)
 
 
 def our_tokens(model: GPT, prompts: Tensor, new_tokens: int, compiled: bool) -> list[list[int]]:
@@ -94,6 +86,7 @@ def error(model: GPT, reference: Tensor, tokens: Tensor) -> str:
 def compare(arguments: argparse.Namespace) -> None:
     """Prints a line for each precision, batch size and competitor."""
     ours, theirs = models()
+    torch.manual_seed(0)
     tokens = torch.randint(50257, (max(arguments.batch_sizes), arguments.prompt_tokens), device=DEVICE)
     with torch.inference_mode():
         reference = ours(tokens)  # (B, T, V)

@@ -1,7 +1,9 @@
 """Continues a text, or answers an instruction, and prints it as it comes:
 
-python -m gpt2.generate --model data/models/pretrain --prompt "Returns the" --temperature 0.8 --top-k 50
-python -m gpt2.generate --model data/models/instruction --instruction "Name a colour." --greedy
+    python -m gpt2.generate --model data/models/pretrain --prompt "Returns the" --temperature 0.8 --top-k 50
+    python -m gpt2.generate --model data/models/instruction --instruction "Name a colour." --greedy
+
+Of several samples the first comes word by word, the others after it.
 """
 
 import argparse

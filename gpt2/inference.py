@@ -32,7 +32,7 @@ def prepare(model: GPT, precision: Precision, *, compiled: bool = False) -> None
     are kept as they are. Raises InputError for bfloat16 on a processor without its arithmetic.
     """
     device = model.wte.weight.device
-    int8, by_columns = precision == "int8", precision == "float32" and not compiled
+    int8, by_columns = precision == "int8", precision == "float32" and device.type == "cpu" and not compiled
     dtype = autocast_dtype("auto" if int8 else precision, device) or torch.float32
     model.to(dtype).requires_grad_(False)
     for name, module in list(model.named_modules()):

@@ -67,7 +67,9 @@ def documents(path: Path, column: str | None) -> Iterator[Iterable[str]]:
     Raises InputError naming file and place for what is no file, no table, no text or not UTF-8.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(
+            f"{path}: {'expected a regular file, which is read twice' if path.exists() else 'no such file'}"
+        )
     if path.suffix in SUFFIXES:
         name = "text" if column is None else column
         for place, row in Table(path, str(path)).rows([name]):

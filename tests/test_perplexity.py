@@ -98,6 +98,7 @@ def test_the_rows_of_a_table_are_documents_whatever_its_format(command, tmp_path
     [
         (b"x", ("--model", "nowhere", "x"), "nowhere: no such model directory"),
         (None, ("x",), "x: no such file"),
+        (None, ("/dev/null",), "/dev/null: expected a regular file, which is read twice"),
         (b"", ("x",), "x: holds no text"),
         (b"ab\xffcd", ("x",), "x: not UTF-8 at byte 2: expected a text, or a table (.parquet, "),
         (b"ab\xe6", ("x",), "x: not UTF-8 at byte 2"),

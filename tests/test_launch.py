@@ -1,7 +1,6 @@
 """Pretraining as processes: whichever of them is killed, none is left, and training goes on to the same bytes."""
 
 import os
-import random
 import re
 import signal
 import subprocess
@@ -58,8 +57,18 @@ class Laboratory(Repository):
         example = {"activity_label": "a", "endings": ["c", "d e", "fgh", "ij k"]}
         examples = [{**example, "ind": n, "ctx": "abcdefgh"[n:], "label": n % 4} for n in range(8)]
         write_jsonl(place / "data/raw/hellaswag/val.jsonl", examples)
+        self.hold = place / "hold"
+        self._wait_after_a_checkpoint()
         self.mark, self.params = uuid.uuid4().hex, (place / "params.yaml").read_text()
         self.environment |= {"MARK": self.mark, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    def _wait_after_a_checkpoint(self) -> None:
+        """While there is a file `hold`, training waits wherever it has written a checkpoint: to be killed there."""
+        file = self.path / "gpt2/checkpoint.py"
+        code, end = file.read_text(), "        for path in self.paths()[KEEP:]:\n"
+        assert end in code
+        wait = f"        while Path({str(self.hold)!r}).exists():\n            time.sleep(0.01)\n"
+        file.write_text(code.replace("import sys\n", "import sys\nimport time\n").replace(end, wait + end))
 
     def configure(self, **changes: object) -> None:
         """Params of the section `train`, on top of the profile's."""
@@ -142,17 +151,17 @@ def test_whatever_is_killed_nothing_is_left_and_training_ends_with_the_same_byte
     laboratory.configure(launcher="torchrun --standalone --nproc-per-node=2")
     dvc = ("dvc", "repro", "--single-item", "pretrain")
     for victim, command in (("dvc", dvc), ("stage", STAGE), ("torchrun", STAGE), ("rank 0", STAGE)):
+        laboratory.hold.touch()
         before, started = laboratory.checkpoints(), laboratory.start(*command)
-        expected = {"stage", "torchrun", "rank 0", "rank 1"} | ({"dvc"} if command == dvc else set())
-        laboratory.wait_for(lambda expected=expected: laboratory.processes().keys() >= expected, started)
-        running = laboratory.processes()
         laboratory.wait_for(lambda before=before: laboratory.checkpoints() - before, started)
-        time.sleep(random.random() / 50)  # some steps: four times as many must not reach the last one
+        running = laboratory.processes()
+        assert running.keys() == {"stage", "torchrun", "rank 0", "rank 1"} | ({"dvc"} if command == dvc else set())
         os.kill(running[victim], signal.SIGKILL)
         said = started.communicate()[1]
         assert started.returncode != 0 and ("SIGKILL" in said or "rank" not in victim), said
         laboratory.wait_for(lambda: not laboratory.processes())
-        assert laboratory.checkpoints()
+        assert laboratory.checkpoints() > before
+    laboratory.hold.unlink()
     laboratory.ok(*STAGE)
     assert laboratory.outs() == uninterrupted
     assert not laboratory.checkpoints()

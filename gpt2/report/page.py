@@ -26,7 +26,7 @@ from gpt2.report import figures
 from gpt2.report.text import printable, shortened
 from gpt2.report.verdicts import FAIL, HELLASWAG_REFERENCES, NOT_RUN, PASS, is_whole_hellaswag, verdicts
 
-HERE = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "templates"
 SAMPLES = 8  # shown of the texts written during training
 MISTAKES = 6  # shown of the classifier's
 RESPONSES = 12  # shown of the answers to instructions
@@ -35,8 +35,8 @@ LONGEST_TEXT = 300  # characters shown of a classified text
 
 def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
     """The page. A function of its arguments alone: equal arguments give equal bytes."""
-    style, script = (HERE / "style.css").read_text("utf-8"), (HERE / "attention.js").read_text("utf-8")
-    template = _jinja().get_template("template.html")
+    style, script = (TEMPLATES / "style.css").read_text("utf-8"), (TEMPLATES / "attention.js").read_text("utf-8")
+    template = _jinja().get_template("page.html")
     return template.render(
         **data,
         policy=_policy(style, script),
@@ -76,7 +76,7 @@ def _numbers(metrics: dict) -> Iterator[tuple[str, float]]:
 
 def _jinja() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(HERE),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,

@@ -33,8 +33,11 @@ def inputs(text: str = HOSTILE) -> dict:
     """Small results of every stage, `text` in each place where a data set or a model could put it."""
     steps, val = list(range(8)), [0, 4, 8]
     curve = csv(step=steps, tokens=steps, lr=[0.1] * 8, loss=[5.6 - step / 4 for step in steps], grad_norm=[1.0] * 8)
-    triangle = base64.b64encode(bytes(range(6))).decode()
-    prompt = {"text": text, "tokens": [text, "·the", "$"], "weights": [[triangle] * 2] * 2}
+    triangle = base64.b64encode(bytes(range(12))).decode()
+    prompt = {"text": text, "tokens": [text, "·the", "$"], "ids": [5, 6, 7], "bytes": ["20", "ff", "24"]}
+    prompt["weights"] = [[triangle] * 2] * 2
+    heads = {"n_layer": 2, "n_head": 2, "scores": {"induction": [[0.1, 0.2], [0.5, 0.25]]}}
+    model = {"name": "trained", "title": text, **heads, "prompts": [prompt, prompt]}
     best = {"value": 0.5, "layer": 1, "head": 0, "uniform": 0.1}
     kinds = ("previous_token", "first_token", "duplicate_token", "induction")
     predictions = [
@@ -146,7 +149,7 @@ def inputs(text: str = HOSTILE) -> dict:
                 **{"mean_entropy": 0.8, "wpe_smoothness_initial": 2.0, "wpe_smoothness": 0.5},
             },
             "heads": csv(layer=[0, 1], head=[0, 0], induction=[0.25, 0.5]),
-            "attention": {"n_layer": 2, "n_head": 2, "prompts": [prompt, prompt]},
+            "attention": {"models": [model]},
             "figures": dict.fromkeys(
                 ("strongest", "scores", "entropy", "wpe_columns", "wpe_smoothness", "grid_0", "grid_1"), "<svg></svg>"
             ),

@@ -16,7 +16,7 @@ JSON as it was read; csv and JSON lines as lists of rows, the values of csv as t
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from gpt2.report.text import printable, shortened
 from gpt2.report.verdicts import FAIL, HELLASWAG_REFERENCES, NOT_RUN, PASS, is_whole_hellaswag, verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
+VIEWER = ("state", "heads", "tokens", "map", "controls")  # parts of the script, in this order
 SAMPLES = 8  # shown of the texts written during training
 MISTAKES = 6  # shown of the classifier's
 RESPONSES = 12  # shown of the answers to instructions
@@ -35,13 +36,10 @@ LONGEST_TEXT = 300  # characters shown of a classified text
 
 def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
     """The page. A function of its arguments alone: equal arguments give equal bytes."""
-    style, script = (TEMPLATES / "style.css").read_text("utf-8"), (TEMPLATES / "attention.js").read_text("utf-8")
-    template = _jinja().get_template("page.html")
-    return template.render(
+    return _page(
+        "page.html",
+        "GPT-2 laboratory: report",
         **data,
-        policy=_policy(style, script),
-        style=style,
-        script=script,
         lineage=lineage,
         environment=environment,
         verdicts=verdicts(data),
@@ -54,6 +52,11 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
         responses=data["instruction"]["responses"][:RESPONSES],
         samples=_spread(data["pretrain"]["samples"], SAMPLES),
     )
+
+
+def explorer(title: str, attention: dict) -> str:
+    """A page with the attention viewer alone; `attention` is the viewer's data, of gpt2/attention.py."""
+    return _page("explorer.html", title, attention={"attention": attention})
 
 
 def headline(data: dict) -> dict[str, dict]:
@@ -74,6 +77,19 @@ def _numbers(metrics: dict) -> Iterator[tuple[str, float]]:
             yield name, value
 
 
+def _page(template: str, title: str, **values: object) -> str:
+    """A template filled, with the style sheet and the scripts in it."""
+    style, scripts = (TEMPLATES / "style.css").read_text("utf-8"), [_viewer_script()]
+    policy = _policy(style, scripts)
+    return _jinja().get_template(template).render(title=title, style=style, scripts=scripts, policy=policy, **values)
+
+
+def _viewer_script() -> str:
+    """The parts of the attention viewer as one script, with names of its own."""
+    parts = [(TEMPLATES / "viewer" / f"{part}.js").read_text("utf-8") for part in VIEWER]
+    return "\n".join(['"use strict";', "{", *parts, "}"])
+
+
 def _jinja() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -88,14 +104,14 @@ def _jinja() -> Environment:
     return environment
 
 
-def _policy(style: str, script: str) -> str:
-    """A content security policy that lets in this style sheet, this script and inline images, and nothing else."""
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    """A content security policy that lets in this style sheet, these scripts and inline images, and nothing else."""
 
     def source(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
     return (
-        f"default-src 'none'; img-src data:; style-src {source(style)}; script-src {source(script)}; "
+        f"default-src 'none'; img-src data:; style-src {source(style)}; script-src {' '.join(map(source, scripts))}; "
         "base-uri 'none'; form-action 'none'"
     )
 

@@ -1,0 +1,48 @@
+// The controls, and the beginning.
+
+const fill = (select, labels) => select.replaceChildren(...labels.map((label, value) => new Option(label, value)));
+
+at("model").addEventListener("change", ({ target }) => change({ model: +target.value }));
+at("prompt").addEventListener("change", ({ target }) => change({ prompt: +target.value, token: null }));
+at("threshold").addEventListener("input", ({ target }) => change({ threshold: +target.value }));
+at("sink").addEventListener("change", ({ target }) => change({ sink: target.checked }));
+window.addEventListener("hashchange", () => {
+  if (!follow(location.hash)) return;
+  show();
+  viewer.scrollIntoView();
+});
+
+let drawn = ""; // what the grid and the tokens were made for
+
+function show() {
+  at("model").value = state.model;
+  at("prompt").value = state.prompt;
+  at("threshold").value = state.threshold;
+  at("threshold-value").textContent = state.threshold.toFixed(2);
+  at("sink").checked = state.sink;
+  at("link").href = link();
+  const wanted = [state.model, state.prompt, state.sink].join();
+  if (drawn !== wanted) {
+    drawHeads();
+    drawTokens();
+    drawn = wanted;
+  }
+  markHead();
+  drawLines();
+  drawMap();
+}
+
+fill(at("model"), models.map(({ title }) => title));
+fill(at("prompt"), models[0].prompts.map(({ text }) => text));
+viewer.hidden = false;
+at("absent").hidden = true;
+const linked = follow(location.hash);
+fit();
+cursor.row = state.token ?? prompt().tokens.length - 1;
+show();
+if (linked) viewer.scrollIntoView();
+new ResizeObserver(drawMap).observe(map.parentElement);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  drawn = "";
+  show();
+});

@@ -1,0 +1,67 @@
+// All heads of the model as thumbnails: a row a layer, a column a head. One is chosen, by pointer or arrow keys.
+
+function drawHeads() {
+  const { n_layer, n_head } = model();
+  const grid = at("heads");
+  grid.style.setProperty("--heads", n_head);
+  const heading = (text) => Object.assign(document.createElement("span"), { textContent: text, ariaHidden: "true" });
+  const cells = [heading(""), ...Array.from({ length: n_head }, (_, head) => heading(head))];
+  for (let layer = 0; layer < n_layer; layer++) {
+    cells.push(heading(layer));
+    for (let head = 0; head < n_head; head++) cells.push(headButton(layer, head));
+  }
+  grid.replaceChildren(...cells);
+}
+
+function headButton(layer, head) {
+  const button = document.createElement("button");
+  const name = `layer ${layer}, head ${head}`;
+  const title = `${name}\n${scores(layer, head, "\n")}`;
+  Object.assign(button, { type: "button", role: "radio", ariaLabel: name, title });
+  Object.assign(button.dataset, { layer, head });
+  button.append(thumbnail(layer, head));
+  return button;
+}
+
+// A pixel a cell. Opacity goes with the square root of the share, which shows what is faint.
+function thumbnail(layer, head) {
+  const canvas = document.createElement("canvas");
+  const T = (canvas.width = canvas.height = prompt().tokens.length);
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(T, T);
+  const [red, green, blue] = color("--heat").split(" ").map(Number);
+  rows(layer, head).forEach(({ shares }, t) =>
+    shares.forEach((share, s) => image.data.set([red, green, blue, 10 + 245 * Math.sqrt(share)], 4 * (t * T + s))),
+  );
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+const scores = (layer, head, between) =>
+  Object.entries(model().scores)
+    .map(([name, values]) => `${name.replace("_", " ")} ${values[layer][head].toFixed(3)}`)
+    .join(between);
+
+function markHead() {
+  for (const button of at("heads").querySelectorAll("button")) {
+    const chosen = +button.dataset.layer === state.layer && +button.dataset.head === state.head;
+    button.ariaChecked = chosen;
+    button.tabIndex = chosen ? 0 : -1;
+  }
+  at("title").textContent = `Layer ${state.layer}, head ${state.head}`;
+  at("scores").textContent = scores(state.layer, state.head, " · ");
+}
+
+at("heads").addEventListener("click", ({ target }) => {
+  const { layer, head } = target.closest("button")?.dataset ?? {};
+  if (layer) change({ layer: +layer, head: +head });
+});
+at("heads").addEventListener("keydown", (event) => {
+  if (!(event.key in MOVES) || !plain(event)) return;
+  event.preventDefault();
+  const [down, right] = MOVES[event.key];
+  const layer = clamp(state.layer + down, 0, model().n_layer - 1);
+  const head = clamp(state.head + right, 0, model().n_head - 1);
+  change({ layer, head });
+  at("heads").querySelector("[aria-checked=true]").focus();
+});

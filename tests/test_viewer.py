@@ -1,0 +1,310 @@
+"""The attention viewer in a real browser: what it shows against the numbers that it was given."""
+
+import base64
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from gpt2.report.page import explorer, render
+from tests.test_report import HOSTILE, LINEAGE, inputs
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the path (Debian: apt-get install chromium)")
+
+TOKENS = (["A", "·cat", "·sat", "·on", "·a", "·cat"], [HOSTILE, "\\xe2\\x80", "שלום", "😀", "·b"])
+SHAPES = {"trained": (2, 3), "initial": (3, 2)}  # layers, heads
+
+HEAT = "getComputedStyle(document.documentElement).getPropertyValue('--heat')"  # colour of a weight of 1
+
+
+def random_attention(n_layer: int, n_head: int, T: int, seed: int) -> np.ndarray:
+    """Attention (L, H, T, T): every row a distribution over the past, uneven enough for shares of many sizes."""
+    drawn = np.random.default_rng(seed).gamma(0.4, size=(n_layer, n_head, T, T)) + 1e-3
+    drawn = np.tril(drawn)
+    return drawn / drawn.sum(-1, keepdims=True)
+
+
+ATTENTION = {
+    (name, prompt): random_attention(*shape, len(tokens), seed=prompt)
+    for (name, shape), (prompt, tokens) in product(SHAPES.items(), enumerate(TOKENS))
+}
+
+
+def encoded(weights: np.ndarray) -> str:
+    return base64.b64encode(np.rint(weights[np.tril_indices(len(weights))] * 65535).astype("<u2").tobytes()).decode()
+
+
+def viewer_data() -> dict:
+    models = []
+    for number, (name, (n_layer, n_head)) in enumerate(SHAPES.items()):
+        prompts = [
+            {
+                **{"text": "".join(tokens), "tokens": tokens, "ids": [100 * number + t for t in range(len(tokens))]},
+                **{"bytes": ["20ff"] * len(tokens)},
+                "weights": [[encoded(head) for head in layer] for layer in ATTENTION[name, prompt]],
+            }
+            for prompt, tokens in enumerate(TOKENS)
+        ]
+        scores = {"induction": [[layer / 10 + head / 100 for head in range(n_head)] for layer in range(n_layer)]}
+        shape = {"n_layer": n_layer, "n_head": n_head}
+        models.append({"name": name, "title": f"{name} {HOSTILE}", **shape, "scores": scores, "prompts": prompts})
+    return {"models": models}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """The viewer by itself and the whole report, on disk."""
+    place, data = tmp_path_factory.mktemp("page"), inputs()
+    data["attention"]["attention"] = viewer_data()
+    pages = {"explorer": explorer(HOSTILE, viewer_data()), "report": render(data, LINEAGE, {"note": HOSTILE})}
+    for name, html in pages.items():
+        (place / f"{name}.html").write_text(html, "utf-8")
+    return {name: place / f"{name}.html" for name in pages}
+
+
+@pytest.fixture
+def opened(browser, files) -> Iterator[Callable[..., Page]]:
+    """Opens a page from disk with the network cut. Whatever it asks for or complains of fails the test."""
+    complaints, contexts = [], []
+
+    def open_page(name: str = "explorer", hash: str = "", **context: object) -> Page:
+        contexts.append(browser.new_context(offline=True, **{"viewport": {"width": 1280, "height": 900}} | context))
+        page, url = contexts[-1].new_page(), files[name].as_uri()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on("request", lambda sent: complaints.append(sent.url) if not sent.url.startswith((url, "data:")) else 0)
+        page.goto(url + hash)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def head(page: Page, layer: int, head: int):
+    return page.locator(f"#viewer-heads button[data-layer='{layer}'][data-head='{head}']")
+
+
+def token(page: Page, side: str, number: int):
+    return page.locator(f"#viewer-{side} button").nth(number)
+
+
+def shares(page: Page, side: str) -> list[float | None]:
+    """The numbers beside the tokens of one side."""
+    texts = page.locator(f"#viewer-{side} .share").all_text_contents()
+    return [float(text) if text else None for text in texts]
+
+
+def expected(row: np.ndarray, threshold: float = 0) -> list:
+    """Of a row or column of attention what is to be shown: nothing for a token that is not attended to."""
+    return [pytest.approx(value, abs=6e-4) if value > max(threshold, 1e-9) else None for value in row]
+
+
+def test_it_says_what_the_head_is_and_draws_its_lines(opened):
+    page = opened()
+    head(page, 1, 2).click()
+    assert page.locator("#viewer-title").text_content() == "Layer 1, head 2"
+    assert page.locator("#viewer-scores").text_content() == "induction 0.120"
+    assert head(page, 1, 2).get_attribute("aria-checked") == "true"
+    weights = ATTENTION["trained", 0][1, 2]
+    drawn = {
+        (int(path.get_attribute("data-from")), int(path.get_attribute("data-to"))): path
+        for path in page.locator("#viewer-lines path").all()
+    }
+    assert drawn.keys() == {(t, s) for t, s in np.argwhere(weights >= 0.01)}
+    for (t, s), path in drawn.items():
+        assert float(path.get_attribute("stroke-opacity")) == pytest.approx(weights[t, s], abs=6e-4)
+
+
+def test_every_thumbnail_shows_its_head(opened):
+    page = opened()
+    for (layer, number), _ in np.ndenumerate(np.empty(SHAPES["trained"])):
+        alpha = head(page, layer, number).evaluate(
+            "b => Array.from(b.firstChild.getContext('2d').getImageData(0, 0, 6, 6).data).filter((_, i) => i % 4 == 3)"
+        )
+        weights = ATTENTION["trained", 0][layer, number]
+        np.testing.assert_allclose(np.reshape(alpha, (6, 6)), np.tril(10 + 245 * np.sqrt(weights)), atol=1.5)
+
+
+def test_pointing_at_a_token_shows_its_numbers_and_leaving_hides_them(opened):
+    page, weights = opened(), ATTENTION["trained", 0][0, 0]
+    token(page, "from", 3).hover()
+    assert shares(page, "to") == expected(weights[3]) and shares(page, "from") == [None] * 6
+    assert page.locator("#viewer-lines path").count() == (weights[3] >= 0.01).sum()
+    assert page.locator("#viewer-token").text_content() == "Token “·on” (3): id 3, bytes 20 ff"
+    token(page, "to", 1).hover()
+    assert shares(page, "from") == expected(weights[:, 1])
+    page.locator("#viewer-title").hover()
+    assert shares(page, "from") == shares(page, "to") == [None] * 6
+
+
+def test_a_locked_token_stays_until_it_is_let_go(opened):
+    page, weights = opened(), ATTENTION["trained", 0]
+    token(page, "from", 4).click()
+    token(page, "to", 0).hover()
+    assert shares(page, "to") == expected(weights[0, 0][4])
+    assert token(page, "from", 4).get_attribute("aria-pressed") == "true"
+    head(page, 1, 1).click()  # another head: the token stays
+    assert shares(page, "to") == expected(weights[1, 1][4])
+    token(page, "from", 4).click()
+    page.locator("#viewer-title").hover()
+    assert shares(page, "to") == [None] * 6
+    token(page, "to", 2).click()
+    page.keyboard.press("Escape")
+    page.locator("#viewer-title").hover()
+    assert shares(page, "from") == [None] * 6
+
+
+def test_shares_below_the_threshold_are_not_shown(opened):
+    page, weights = opened(), ATTENTION["trained", 0][0, 0]
+    page.locator("#viewer-threshold").fill("0.2")
+    assert page.locator("#viewer-threshold-value").text_content() == "0.20"
+    assert page.locator("#viewer-lines path").count() == (weights >= 0.2).sum() < (weights >= 0.01).sum()
+    token(page, "from", 5).click()
+    assert shares(page, "to") == expected(weights[5], threshold=0.2)
+
+
+def test_without_the_first_token_the_rest_sums_to_one_and_what_is_hidden_is_told(opened):
+    page, weights = opened(), ATTENTION["trained", 0][0, 1]
+    head(page, 0, 1).click()
+    token(page, "from", 5).click()
+    page.locator("#viewer-sink").check()
+    rest = weights[5].copy()
+    rest[0] = 0
+    assert shares(page, "to") == expected(rest / rest.sum())
+    own, mean = re.findall(r"\d\.\d{3}", page.locator("#viewer-hidden").text_content())
+    assert float(own) == pytest.approx(weights[5, 0], abs=6e-4)
+    assert float(mean) == pytest.approx(weights[1:, 0].mean(), abs=6e-4)
+    token(page, "from", 0).click()  # it has nothing else to attend to
+    assert shares(page, "to") == [None] * 6
+    page.locator("#viewer-sink").uncheck()
+    assert shares(page, "to") == expected(weights[0]) and not page.locator("#viewer-hidden").text_content()
+
+
+def test_another_model_and_another_prompt(opened):
+    page = opened()
+    head(page, 1, 2).click()
+    page.locator("#viewer-model").select_option(index=1)
+    assert page.locator("#viewer-heads button").count() == 6
+    assert page.locator("#viewer-title").text_content() == "Layer 1, head 1"  # it has no head 2
+    page.locator("#viewer-prompt").select_option(index=1)
+    token(page, "from", 4).click()
+    assert shares(page, "to") == expected(ATTENTION["initial", 1][1, 1][4])
+    assert page.locator("#viewer-token").text_content().startswith("Token “·b” (4): id 104,")
+
+
+def test_the_keyboard_does_all_that_the_pointer_does(opened):
+    page, weights = opened(), ATTENTION["trained", 0]
+    head(page, 0, 0).focus()
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown"):  # the last has nowhere to go
+        page.keyboard.press(key)
+    assert page.locator("#viewer-title").text_content() == "Layer 1, head 1"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.dataset.side") == "from"
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp"):
+        page.keyboard.press(key)
+    assert shares(page, "to") == expected(weights[1, 1][2])
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    assert shares(page, "to") == expected(weights[1, 1][2])  # locked
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowRight")
+    assert shares(page, "from") == expected(weights[1, 1][:, 3])
+    page.locator("#viewer-map").focus()
+    for key in ("ArrowUp", "ArrowUp", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    told = page.locator("#viewer-cell").text_content()
+    assert told == f"“·on” (3) pays {weights[1, 1][3, 2]:.3f} of its attention to “·sat” (2)"
+    page.keyboard.press("Enter")
+    assert token(page, "from", 3).get_attribute("aria-pressed") == "true"
+
+
+def test_pointing_at_the_map_reads_out_its_cells(opened):
+    page, weights = opened(), ATTENTION["trained", 0][0, 0]
+    side = page.locator("#viewer-map").bounding_box()["width"]
+    told = []
+    for x in range(1, int(side), 12):  # along the last row, through the labels and every cell
+        page.locator("#viewer-map").hover(position={"x": x, "y": side - 4})
+        told.append(page.locator("#viewer-cell").text_content())
+    cells = [f"“·cat” (5) pays {weights[5, s]:.3f} of its attention to “{TOKENS[0][s]}” ({s})" for s in range(6)]
+    assert list(dict.fromkeys(told)) == cells
+    assert shares(page, "to") == expected(weights[5])
+    page.locator("#viewer-map").hover(position={"x": side - 4, "y": side / 2})  # later tokens are not attended to
+    assert page.locator("#viewer-cell").text_content() == cells[5]
+
+
+def test_a_link_opens_the_same_view(opened):
+    page = opened()
+    page.locator("#viewer-model").select_option(index=1)
+    head(page, 2, 1).click()
+    token(page, "to", 1).click()
+    page.locator("#viewer-threshold").fill("0.1")
+    page.locator("#viewer-sink").check()
+    hash = page.locator("#viewer-link").get_attribute("href")
+    assert page.url.endswith(hash)
+    again = opened(hash=hash)
+    for part in ("title", "token", "hidden", "threshold-value", "from", "to"):
+        assert again.locator(f"#viewer-{part}").text_content() == page.locator(f"#viewer-{part}").text_content()
+    assert again.locator("#viewer-model").input_value() == "1" and again.locator("#viewer-sink").is_checked()
+
+
+def test_a_wrong_link_shows_what_there_is(opened):
+    page = opened(hash="#viewer&model=<b>&prompt=9&layer=-1&head=1e9&token=99&threshold=x&side=up")
+    assert page.locator("#viewer-title").text_content() == "Layer 0, head 0"
+    assert shares(page, "to") == [None] * 6
+    page.evaluate("location.hash = '#viewer&layer=1&head=2&token=2'")
+    page.locator("#viewer-title", has_text="Layer 1, head 2").wait_for()
+    assert shares(page, "to") == expected(ATTENTION["trained", 0][1, 2][2])
+
+
+@pytest.mark.parametrize("name", ["explorer", "report"])
+def test_hostile_text_is_text(opened, name):
+    page = opened(name)
+    page.locator("#viewer-prompt").select_option(index=1)
+    assert page.locator("#viewer-from bdi").all_text_contents() == TOKENS[1]
+    token(page, "to", 0).hover()
+    assert HOSTILE in page.locator("#viewer-token").text_content()
+    assert page.locator("img[src=x]").count() == 0 and page.locator("script").count() == 2
+    widths = page.locator("#viewer-tokens button").evaluate_all("all => all.map((b) => b.scrollWidth - b.clientWidth)")
+    assert max(widths) <= 0  # long tokens are cut, not spilled
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light")])
+@pytest.mark.parametrize("name", ["explorer", "report"])
+def test_it_fits_desktop_and_phone_in_both_schemes(opened, name, width, scheme):
+    page = opened(name, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    red, green, blue = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))
+    assert (max(red, green, blue) < 60) == (scheme == "dark")
+    heat = [int(part) for part in page.evaluate(HEAT).split()]
+    first = head(page, 0, 0).evaluate("b => Array.from(b.firstChild.getContext('2d').getImageData(0, 0, 1, 1).data)")
+    assert first == [*heat, 255]  # the first token attends to itself alone
+
+
+def test_a_change_of_scheme_is_followed(opened):
+    page, first_pixel = opened(), "b => Array.from(b.firstChild.getContext('2d').getImageData(0, 0, 1, 1).data)"
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert head(page, 0, 0).evaluate(first_pixel) == [*map(int, page.evaluate(HEAT).split()), 255]
+
+
+def test_paper_has_no_controls_and_a_page_without_scripts_says_so(opened):
+    page = opened("report")
+    page.emulate_media(media="print")
+    assert not page.locator("#viewer").is_visible()
+    page = opened("report", java_script_enabled=False)
+    assert page.locator("#viewer-absent").is_visible() and not page.locator("#viewer").is_visible()

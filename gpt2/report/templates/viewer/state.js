@@ -106,3 +106,4 @@ const shown = (share) => share > 0 && share >= state.threshold;
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }; // down, right
 const plain = (event) => !(event.ctrlKey || event.altKey || event.metaKey);
 const quoted = (t) => `“${prompt().tokens[t]}” (${t})`;
+const identity = (t) => `id ${prompt().ids[t]}, bytes ${prompt().bytes[t].match(/../g).join(" ")}`;

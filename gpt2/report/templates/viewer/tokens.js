@@ -7,8 +7,7 @@ function drawTokens() {
   for (const side of ["from", "to"]) {
     const buttons = prompt().tokens.map((label, token) => {
       const button = document.createElement("button");
-      const id = `id ${prompt().ids[token]}, bytes ${prompt().bytes[token].match(/../g).join(" ")}`;
-      Object.assign(button, { type: "button", title: `${label}\n${id}` });
+      Object.assign(button, { type: "button", title: `${label}\n${identity(token)}` });
       Object.assign(button.dataset, { side, token });
       const text = Object.assign(document.createElement("bdi"), { textContent: label });
       button.append(text, Object.assign(document.createElement("span"), { className: "share" }));
@@ -56,10 +55,8 @@ function line({ t, s, share }, opacity) {
 
 // What the token that is active is, and what is hidden of the first token.
 function tell(chosen) {
-  const { ids, bytes } = prompt();
   at("token").textContent = chosen
-    ? `Token ${quoted(chosen.token)}: id ${ids[chosen.token]}, bytes ${bytes[chosen.token].match(/../g).join(" ")}` +
-      `${state.token === null ? "" : "; locked, Escape lets go"}`
+    ? `Token ${quoted(chosen.token)}: ${identity(chosen.token)}${state.token === null ? "" : "; locked, Escape lets go"}`
     : "Point at a token to see its lines alone; click to lock it.";
   const hidden = rows().map((each) => each.hidden);
   const mean = hidden.slice(1).reduce((sum, share) => sum + share, 0) / (hidden.length - 1);

@@ -34,7 +34,7 @@ class Reading:
     """What a model's heads do with one prompt. The weights are kept as 16-bit numbers and without their zero half: a
     quarter of the memory, within 1 / 131070 of what the model computed."""
 
-    text: str
+    text: str  # as the tokenizer reads it: what no UTF-8 can hold is U+FFFD
     ids: list[int]
     spelt: list[bytes]  # what each token spells
     packed: np.ndarray  # (L, H, T (T + 1) / 2) uint16: the lower triangle, row after row
@@ -92,10 +92,12 @@ def explore(
     encoded = encode_prompts(tokenizer, prompts, model.config.block_size, title, key)
     repeated = repeated_tokens(model.config.vocab_size, model.config.block_size, seed)  # (N, 2P)
     readings, on_text = [], []
-    for text, ids in zip(prompts, encoded, strict=True):
+    for ids in encoded:
         weights = capture(model, torch.tensor([ids]))[:, 0]  # (L, H, T, T)
         on_text.append(text_scores(weights))
-        readings.append(Reading(text, ids, [tokenizer.token_bytes(id) for id in ids], pack(weights.numpy())))
+        readings.append(
+            Reading(tokenizer.decode(ids), ids, [tokenizer.token_bytes(id) for id in ids], pack(weights.numpy()))
+        )
     on_repetition = [repetition_scores(capture(model, row[None])[:, 0]) for row in repeated]
     scores = mean_scores(on_text) | mean_scores(on_repetition)
     flat = mean_scores([text_scores(uniform(len(ids))) for ids in encoded])

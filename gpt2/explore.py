@@ -28,7 +28,7 @@ def _write_page(args: argparse.Namespace) -> None:
     for directory in args.model:
         name = argument_text(str(directory))
         models.append(explore(name, name, *load_with_tokenizer(directory, "cpu"), prompts, args.seed, "--prompt"))
-    write_text(args.out, page.explorer(viewer_data(models)))
+    write_text(args.out, page.explorer("Attention, head by head", viewer_data(models)))
 
 
 def _parser() -> Parser:

@@ -73,6 +73,11 @@ def test_a_prompt_that_is_too_short_or_too_long_is_named(text):
         exploration.encode_prompts(byte_tokenizer(), ["fine", text], block_size, "it", "attention.prompts")
 
 
+def test_what_utf8_cannot_hold_is_shown_as_the_model_reads_it():
+    (reading,) = explore(small_model(vocab_size=257), ["a\ud800b"]).readings
+    assert reading.text == "a\ufffdb" and b"".join(reading.spelt) == reading.text.encode()
+
+
 def test_a_prompt_may_fill_the_context():
     assert explore(small_model(vocab_size=257), ["sixteen letters."]).readings[0].weights.shape == (2, 4, 16, 16)
 

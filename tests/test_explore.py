@@ -27,7 +27,7 @@ def models(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def explorer(monkeypatch):
     if not hasattr(page, "explorer"):
-        monkeypatch.setattr(page, "explorer", json.dumps, raising=False)
+        monkeypatch.setattr(page, "explorer", lambda title, data: json.dumps([title, data]), raising=False)
 
 
 def test_the_page_holds_every_head_of_the_models_on_the_prompts(models, tmp_path):

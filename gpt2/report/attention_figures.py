@@ -8,9 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gpt2.report.text import shortened
 from gpt2.report.theme import BLUE, HEAT, INK, MODELS, ORANGE, bare, styled, to_svg
 
 LONGEST = 48  # tokens along the sides of a heat map; of a longer text the beginning is shown
+LONGEST_TOKEN = 16  # characters of a label; OpenAI's vocabulary has a token of 64 hyphens
 MOST_COLUMNS = 24  # heads in whose cells numbers fit
 NAMES = {  # of the scores
     "previous_token": "previous token",
@@ -117,7 +119,9 @@ def mapping(weights: np.ndarray, tokens: list[str]) -> str:
                 axes.text(column, position, str(most), ha="center", va="center", fontsize=6.5)
         for layer in range(1, n_layer):
             axes.axvline(layer * n_head - 0.5, color=INK, linewidth=0.6)
-        axes.set_yticks(range(len(tokens)), [f"{token}  {i}" for i, token in enumerate(tokens)], fontsize=7)
+        # The mark keeps the number at the right of a token that is written from right to left.
+        labels = [f"{label}\u200e  {i}" for i, label in enumerate(_labels(tokens))]
+        axes.set_yticks(range(len(tokens)), labels, fontsize=7)
         axes.set_xticks(
             np.arange(n_layer) * n_head + (n_head - 1) / 2, [f"layer {i}" if numbered else i for i in range(n_layer)]
         )
@@ -129,9 +133,13 @@ def mapping(weights: np.ndarray, tokens: list[str]) -> str:
 def _token_map(axes: Axes, values: np.ndarray, tokens: list[str]) -> None:
     """A causal heat map (T, T) with tokens along both sides."""
     axes.imshow(_causal(values), cmap=HEAT, vmin=0, vmax=1, interpolation="none")
-    axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(tokens)), tokens, fontsize=7)
+    axes.set_xticks(range(len(tokens)), _labels(tokens), rotation=90, fontsize=7)
+    axes.set_yticks(range(len(tokens)), _labels(tokens), fontsize=7)
     bare(axes)
+
+
+def _labels(tokens: list[str]) -> list[str]:
+    return [shortened(token, LONGEST_TOKEN) for token in tokens]
 
 
 def _causal(weights: np.ndarray) -> np.ndarray:

@@ -5,46 +5,15 @@ Layers and heads are numbered from 0, as in the checkpoint: h.0 is the first blo
 Shapes: L layers, H heads, T time (tokens), P tokens of a random sequence before it repeats, N random sequences.
 """
 
-import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gpt2.errors import InputError
 from gpt2.model import GPT
-from gpt2.tokenizer import Tokenizer
 
-MIN_TOKENS = 3  # of a prompt: the first-token score begins at the third
 RANDOM_SEQUENCES = 8
 RANDOM_TOKENS = 50  # before the repetition
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a model's heads do with one prompt."""
-
-    text: str
-    tokens: list[str]  # readable labels
-    weights: Tensor  # (L, H, T, T); row t sums to 1 over the positions 0..t
-
-
-def read(model: GPT, tokenizer: Tokenizer, prompts: Sequence[str]) -> list[Reading]:
-    """Runs each prompt through the model, with nothing put before it.
-
-    Raises InputError for a prompt of fewer than three tokens, or of more than the model's context.
-    """
-    readings = []
-    for number, text in enumerate(prompts):
-        ids, longest = tokenizer.encode(text), model.config.block_size
-        if not MIN_TOKENS <= len(ids) <= longest:
-            raise InputError(
-                f"attention.prompts[{number}] = {text[:40]!r}: {len(ids)} tokens: expected {MIN_TOKENS} to {longest}"
-            )
-        readings.append(Reading(text, labels(tokenizer, ids), capture(model, torch.tensor([ids]))[:, 0]))
-    return readings
 
 
 @torch.inference_mode()
@@ -54,13 +23,8 @@ def capture(model: GPT, idx: Tensor) -> Tensor:
     return torch.stack(model.attentions(idx)).float().cpu()
 
 
-def labels(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    """A printable name for each token: spaces as ·, newlines as ↵, bytes that are only part of a character in hex."""
-    return [label(tokenizer.token_bytes(id)) for id in ids]
-
-
 def label(token: bytes) -> str:
-    """The printable name of one token's bytes; see `labels`."""
+    """A printable name of a token's bytes: spaces as ·, newlines as ↵, what is only part of a character in hex."""
     try:
         text = token.decode("utf-8").replace(" ", "·").replace("\n", "↵")
     except UnicodeDecodeError:
@@ -109,6 +73,22 @@ def induction(weights: Tensor, period: int) -> Tensor:
     return stripe(weights, offset=period - 1, start=period)
 
 
+def text_scores(weights: Tensor) -> dict[str, Tensor]:
+    """What is measured on text: scores (...) of attention (..., T, T)."""
+    return {"previous_token": previous_token(weights), "first_token": first_token(weights), "entropy": entropy(weights)}
+
+
+def repetition_scores(weights: Tensor) -> dict[str, Tensor]:
+    """What is measured on random tokens, repeated: scores (...) of attention (..., 2P, 2P)."""
+    period = weights.size(-1) // 2
+    return {"duplicate_token": duplicate_token(weights, period), "induction": induction(weights, period)}
+
+
+def mean_scores(scores: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each score over several texts."""
+    return {name: torch.stack([score[name] for score in scores]).mean(0) for name in scores[0]}
+
+
 def repeated_tokens(vocab_size: int, block_size: int, seed: int) -> Tensor:
     """Random tokens, each sequence twice in a row: (N, 2P). No token stands twice within P; the last id of the
     vocabulary, <|endoftext|>, is left out."""
@@ -118,77 +98,24 @@ def repeated_tokens(vocab_size: int, block_size: int, seed: int) -> Tensor:
     return torch.stack(rows).repeat(1, 2)
 
 
-def head_scores(on_prompts: Sequence[Tensor], on_repeated: Tensor) -> dict[str, Tensor]:
-    """Every score of every head, each (L, H).
-
-    `on_prompts` holds attention over texts, (L, H, T, T) each, for what is measured on text and averaged over texts;
-    `on_repeated` holds attention over random tokens repeated, (L, N, H, 2P, 2P).
-    """
-    period = on_repeated.size(-1) // 2
-    on_text = {"previous_token": previous_token, "first_token": first_token, "entropy": entropy}
-    on_random = {"duplicate_token": duplicate_token, "induction": induction}
-    return {
-        **{name: torch.stack([score(text) for text in on_prompts]).mean(0) for name, score in on_text.items()},
-        **{name: score(on_repeated, period).mean(1) for name, score in on_random.items()},
-    }
-
-
 def uniform(T: int) -> Tensor:
     """The attention (1, 1, T, T) of a head that looks at all it may see alike: what a score is to be compared with."""
     return (torch.ones(T, T).tril() / torch.arange(1, T + 1)[:, None])[None, None]
 
 
-def score_heads(model: GPT, readings: Sequence[Reading], seed: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """The scores of every head, each (L, H), and those of a head with uniform attention."""
-    idx = repeated_tokens(model.config.vocab_size, model.config.block_size, seed)
-    scores = head_scores([reading.weights for reading in readings], capture(model, idx))
-    flat = head_scores([uniform(len(reading.tokens)) for reading in readings], uniform(idx.size(1))[:, None])
-    return {name: score.numpy() for name, score in scores.items()}, {name: score.item() for name, score in flat.items()}
+# --- all layers together -------------------------------------------------------------------------------------------
 
 
-# --- what is written -----------------------------------------------------------------------------------------------
+def rollout(weights: Tensor) -> Tensor:
+    """Attention rollout (Abnar and Zuidema 2020, §3): how much of each input token reaches each position of the last
+    layer, the residual stream counted as half of every layer. Maps (L, H, T, T) to (T, T).
 
+        R_0 = I,  R_l = (0.5 Ā_l + 0.5 I) R_{l-1}
 
-def rows(scores: dict[str, np.ndarray]) -> list[dict]:
-    """One row a head: layer, head, and each score."""
-    return [
-        {"layer": layer, "head": head, **{name: float(score[layer, head]) for name, score in scores.items()}}
-        for layer, head in np.ndindex(next(iter(scores.values())).shape)
-    ]
-
-
-def strongest(score: np.ndarray) -> tuple[int, int]:
-    """Layer and head of the highest score, the first of equals."""
-    layer, head = np.unravel_index(score.argmax(), score.shape)
-    return int(layer), int(head)
-
-
-def metrics(scores: dict[str, np.ndarray], flat: dict[str, float]) -> dict:
-    """For each kind of head the strongest, beside the score of uniform attention; and the mean entropy of all heads."""
-    kinds = {}
-    for name, score in scores.items():
-        if name != "entropy":
-            layer, head = strongest(score)
-            value = round(float(score[layer, head]), 6)
-            kinds[name] = {"value": value, "layer": layer, "head": head, "uniform": round(flat[name], 6)}
-    return {**kinds, "mean_entropy": round(float(scores["entropy"].mean()), 6)}
-
-
-def viewer_data(readings: Sequence[Reading]) -> dict:
-    """The readings as JSON for a page: {"n_layer", "n_head", "prompts": [{"text", "tokens", "weights"}]}.
-
-    `weights[layer][head]` is base64 of T (T + 1) / 2 bytes: the lower triangle of A, row after row, so that A[t, s] is
-    byte t (t + 1) / 2 + s divided by 255.
+    with Ā_l the mean of layer l's heads. As in attention, each row sums to 1 over the positions up to its own.
     """
-    prompts = []
-    for reading in readings:
-        rows, columns = np.tril_indices(len(reading.tokens))
-        triangle = reading.weights.numpy()[..., rows, columns]  # (L, H, T (T + 1) / 2)
-        encoded = [[_base64(head) for head in layer] for layer in np.rint(triangle * 255).astype(np.uint8)]
-        prompts.append({"text": reading.text, "tokens": reading.tokens, "weights": encoded})
-    n_layer, n_head = readings[0].weights.shape[:2]
-    return {"n_layer": n_layer, "n_head": n_head, "prompts": prompts}
-
-
-def _base64(values: np.ndarray) -> str:
-    return base64.b64encode(values.tobytes()).decode("ascii")
+    T = weights.size(-1)
+    rolled = identity = torch.eye(T)
+    for layer in weights.mean(1):  # (T, T)
+        rolled = (0.5 * layer + 0.5 * identity) @ rolled
+    return rolled

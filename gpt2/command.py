@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from gpt2.errors import InputError
 
@@ -36,6 +37,12 @@ def within(kind: type, low: float, high: float = math.inf) -> Callable[[str], fl
         return value
 
     return parse
+
+
+def check_out(path: Path) -> None:
+    """Raises InputError unless --out names a file, there or to be made, in a directory that is there."""
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
+        raise InputError(f"--out = {path}: expected a file in a directory that is there")
 
 
 def run(work: Callable[[], None]) -> int:

@@ -1,28 +1,41 @@
-"""What training does to the position embedding: from noise to smooth curves.
+"""What training does to the embeddings: positions go from noise to smooth curves, tokens find their neighbours.
 
-Shapes: T positions (block_size), C channels.
+Shapes: T positions (block_size), V vocabulary, C channels, N rows of either.
 """
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from gpt2.config import GPTConfig
+from gpt2.attention import label
 from gpt2.model import GPT
+from gpt2.tokenizer import Tokenizer
+
+WORDS = 8  # distinct tokens whose neighbours are listed
+NEIGHBOURS = 5  # of each
+NEIGHBOUR_COLUMNS = ("model", "id", "token", "rank", "neighbour_id", "neighbour", "cosine")
+EXTREMES = 5  # tokens of smallest and of largest norm
 
 
-def positions(model: GPT) -> np.ndarray:
-    """The position embedding wpe, (T, C) in float64."""
-    return model.wpe.weight.detach().double().cpu().numpy()
+@dataclass(frozen=True)
+class Embeddings:
+    """What is kept of one model's embeddings."""
+
+    wpe: np.ndarray  # (T, C) in float64
+    norms: np.ndarray  # of the tokens, (V,)
 
 
-def initial_positions(config: GPTConfig, seed: int) -> np.ndarray:
-    """The position embedding (T, C) of a fresh model of this shape.
+def embeddings(model: GPT) -> Embeddings:
+    """The position embedding, and the Euclidean norms of the token embedding."""
+    wte = model.wte.weight.detach()
+    return Embeddings(model.wpe.weight.detach().double().numpy(), wte.norm(dim=1).double().numpy())
 
-    With the seed of pretraining it is the very one that training began with.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return positions(GPT(config))
+
+# --- positions -----------------------------------------------------------------------------------------------------
 
 
 def smoothness(w: np.ndarray, axis: int | None = None) -> np.ndarray | float:
@@ -41,9 +54,59 @@ def widest(w: np.ndarray, count: int) -> list[int]:
     return [int(channel) for channel in np.argsort(-w.var(axis=0), kind="stable")[:count]]
 
 
-def metrics(initial: np.ndarray, trained: np.ndarray) -> dict[str, float]:
-    """The smoothness of the position embedding before and after training."""
+def cosines(w: np.ndarray) -> np.ndarray:
+    """The cosine of the angle between each two rows: maps (N, C) to (N, N)."""
+    unit = w / np.linalg.norm(w, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+# --- tokens --------------------------------------------------------------------------------------------------------
+
+
+def words(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
+    """The first eight distinct tokens that are words of three letters or more; a space may stand before."""
+    found = (id for id in dict.fromkeys(ids) if _is_word(tokenizer.token_bytes(id)))
+    return list(islice(found, WORDS))
+
+
+def _is_word(token: bytes) -> bool:
+    text = token.decode("utf-8", "replace").removeprefix(" ")
+    return len(text) >= 3 and text.isalpha()
+
+
+@torch.inference_mode()
+def neighbour_rows(name: str, model: GPT, tokenizer: Tokenizer, ids: list[int]) -> list[dict]:
+    """For each token the five others whose embeddings are nearest by cosine, the nearest first: a row each."""
+    unit = F.normalize(model.wte.weight, dim=1)  # (V, C)
+    cosine = unit[ids] @ unit.t()  # (N, V)
+    cosine[torch.arange(len(ids)), ids] = -torch.inf
+    nearest = cosine.sort(dim=1, descending=True, stable=True)
+    rows = []
+    for id, others, values in zip(ids, nearest.indices[:, :NEIGHBOURS], nearest.values, strict=True):
+        for rank, (other, value) in enumerate(zip(others.tolist(), values.tolist(), strict=False), start=1):
+            pair = [label(tokenizer.token_bytes(token)) for token in (id, other)]
+            rows.append(dict(zip(NEIGHBOUR_COLUMNS, (name, id, pair[0], rank, other, pair[1], value), strict=True)))
+    return rows
+
+
+def norm_rows(name: str, norms: np.ndarray, tokenizer: Tokenizer) -> list[dict]:
+    """The tokens of smallest and of largest norm (V,), a row each; the most extreme first."""
+    order = np.argsort(norms, kind="stable")
+    return [
+        {
+            **{"model": name, "end": end, "rank": rank},
+            **{"id": int(id), "token": label(tokenizer.token_bytes(int(id))), "norm": float(norms[id])},
+        }
+        for end, ids in (("smallest", order[:EXTREMES]), ("largest", order[::-1][:EXTREMES]))
+        for rank, id in enumerate(ids, start=1)
+    ]
+
+
+def metrics(trained: Embeddings, initial: Embeddings) -> dict[str, float]:
+    """After training and before: the smoothness of the position embedding, and the mean norm of the tokens'."""
     return {
-        "wpe_smoothness_initial": round(float(smoothness(initial)), 6),
-        "wpe_smoothness": round(float(smoothness(trained)), 6),
+        "wpe_smoothness_initial": round(float(smoothness(initial.wpe)), 6),
+        "wpe_smoothness": round(float(smoothness(trained.wpe)), 6),
+        "wte_norm_initial": round(float(initial.norms.mean()), 6),
+        "wte_norm": round(float(trained.norms.mean()), 6),
     }

@@ -10,7 +10,7 @@ With --out a run that is killed goes on where it was. Several processes share th
 import argparse
 from pathlib import Path
 
-from gpt2.command import Parser, run, start, within
+from gpt2.command import Parser, check_out, run, start, within
 from gpt2.endings import METRICS, PROTOCOLS, evaluate
 from gpt2.errors import InputError
 from gpt2.files import write_jsonl
@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _score(args: argparse.Namespace) -> None:
     protocols = list(PROTOCOLS) if args.protocol == "both" else [args.protocol]
-    if args.out and (not args.out.parent.is_dir() or (args.out.exists() and not args.out.is_file())):
-        raise InputError(f"--out = {args.out}: expected a file in a directory that is there")
+    if args.out:
+        check_out(args.out)
     if args.out and args.out.exists() and args.data.exists() and args.out.samefile(args.data):
         raise InputError(f"--out = {args.out}: expected another file than --data, which it would replace")
     partial = args.out and args.out.with_name(f".{args.out.name}.partial")

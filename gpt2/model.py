@@ -203,6 +203,13 @@ class GPT(nn.Module):
         return record
 
 
+def initial_model(config: GPTConfig, seed: int) -> GPT:
+    """A GPT-2 before any training: the same for the same seed. Torch's own random numbers go on undisturbed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT(config)
+
+
 def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy in nats, summed over targets other than IGNORE: logits (..., K), targets (...), in float32."""
     return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE, reduction="sum")

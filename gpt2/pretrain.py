@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gpt2.config import GPTConfig, ModelParams, TrainParams
+from gpt2.config import GPTConfig, TrainParams
 from gpt2.endings import Example, score
 from gpt2.errors import InputError
 from gpt2.generation import complete
@@ -60,12 +60,6 @@ class TokenWindows:
     def targets(self, ids: np.ndarray) -> int:
         """Every position is scored."""
         return len(ids) * self.block_size
-
-
-def initial_model(shape: ModelParams, tokenizer: Tokenizer, seed: int) -> GPT:
-    """A GPT-2 of the given shape as it is before any training."""
-    torch.manual_seed(seed)
-    return GPT(GPTConfig(**shape.model_dump(), vocab_size=tokenizer.vocab_size))
 
 
 def openai_model(directory: Path, tokenizer: Tokenizer) -> GPT:

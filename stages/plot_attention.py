@@ -1,40 +1,89 @@
-"""Stage plot_attention: what the pretrained model's heads look at, and what became of its position embedding."""
+"""Stage plot_attention: what the pretrained model's heads look at, and what its embeddings became, beside the same
+model before training and beside OpenAI's where its weights are there."""
 
-from gpt2 import attention, embeddings, weights
-from gpt2.files import write_csv, write_json, write_text
-from gpt2.report import attention_figures as figures
+from collections.abc import Iterator
+
+import torch
+
+from gpt2 import embeddings, exploration
+from gpt2.attention import rollout
+from gpt2.embeddings import Embeddings
+from gpt2.exploration import Explored
+from gpt2.files import read_json, write_csv, write_json, write_text
+from gpt2.model import GPT, initial_model
+from gpt2.report import attention_figures, embedding_figures
 from gpt2.tokenizer import Tokenizer
+from gpt2.weights import load_with_tokenizer, read_config
 from stages.stage import Stage, run
+
+OUT = "reports/attention"
+
+
+def models(stage: Stage) -> Iterator[tuple[str, str, GPT, Tokenizer]]:
+    """Name, title, model and tokenizer of each that is looked at, one after the other."""
+    checkpoint, openai = stage.dep("data/models/pretrain"), stage.dep("data/models/gpt2")
+    yield "trained", "trained here", *load_with_tokenizer(checkpoint, "cpu")
+    # Pretraining keeps no copy of the model it began with; the same seed makes the same one again.
+    config, _ = read_config(checkpoint)
+    yield "initial", "at initialization", initial_model(config, stage.param("seed")).eval(), Tokenizer.load(checkpoint)
+    if (openai / "config.json").exists():
+        origin = read_json(openai / "manifest.json").get("repo", "data/local/gpt2")
+        yield "openai", f"OpenAI's weights ({origin})", *load_with_tokenizer(openai, "cpu")
 
 
 def main(stage: Stage) -> None:
-    checkpoint, seed = stage.dep("data/models/pretrain"), stage.param("seed")
-    model, tokenizer = weights.load(checkpoint).eval(), Tokenizer.load(checkpoint)
+    prompts, seed = stage.param("attention").prompts, stage.param("seed")
+    explored, embedded, neighbours, norms = {}, {}, [], []
+    for name, title, model, tokenizer in models(stage):
+        explored[name] = exploration.explore(name, title, model, tokenizer, prompts, seed, "attention.prompts")
+        embedded[name] = embeddings.embeddings(model)
+        if name != "initial":  # chance alone says which tokens those are
+            ids = embeddings.words(tokenizer, (id for reading in explored[name].readings for id in reading.ids))
+            neighbours += embeddings.neighbour_rows(name, model, tokenizer, ids)
+            norms += embeddings.norm_rows(name, embedded[name].norms, tokenizer)
 
-    readings = attention.read(model, tokenizer, stage.param("attention").prompts)
-    scores, uniform = attention.score_heads(model, readings, seed)
-    heads = {name: attention.strongest(score) for name, score in scores.items() if name != "entropy"}
-    # Pretraining keeps no copy of the model it began with; the same seed makes the same one again.
-    initial, trained = embeddings.initial_positions(model.config, seed), embeddings.positions(model)
+    write_json(stage.out(f"{OUT}/metrics.json"), metrics(explored, embedded))
+    write_json(stage.out(f"{OUT}/attention.json"), exploration.viewer_data(explored.values()))
+    write_csv(stage.out(f"{OUT}/heads.csv"), [row for each in explored.values() for row in exploration.head_rows(each)])
+    mapping = [row for each in explored.values() for row in exploration.mapping_rows(each)]
+    write_csv(stage.out(f"{OUT}/mapping.csv"), mapping)
+    write_csv(stage.out(f"{OUT}/neighbours.csv"), neighbours, embeddings.NEIGHBOUR_COLUMNS)
+    write_csv(stage.out(f"{OUT}/norms.csv"), norms)
+    for name, svg in draw(explored, embedded).items():
+        write_text(stage.out(f"{OUT}/figures/{name}.svg"), svg)
 
-    metrics = {**attention.metrics(scores, uniform), **embeddings.metrics(initial, trained)}
-    write_json(stage.out("reports/attention/metrics.json"), metrics)
-    write_csv(stage.out("reports/attention/heads.csv"), attention.rows(scores))
-    write_json(stage.out("reports/attention/attention.json"), attention.viewer_data(readings))
 
-    first = readings[0]
-    drawn = {
-        "strongest": figures.strongest(first.weights.numpy(), first.tokens, heads),
-        "scores": figures.scores(scores),
-        "entropy": figures.entropy(scores["entropy"]),
-        "wpe_columns": figures.position_columns(initial, trained, embeddings.widest(trained, 3)),
-        "wpe_smoothness": figures.position_smoothness(
-            embeddings.smoothness(initial, axis=0), embeddings.smoothness(trained, axis=0)
-        ),
-        **{f"grid_{number}": figures.grid(reading.weights.numpy()) for number, reading in enumerate(readings)},
+def metrics(explored: dict[str, Explored], embedded: dict[str, Embeddings]) -> dict:
+    """Of the trained model, beside the same before training."""
+    return {
+        **exploration.metrics(explored["trained"], explored["initial"]),
+        **embeddings.metrics(embedded["trained"], embedded["initial"]),
     }
-    for name, svg in drawn.items():
-        write_text(stage.out(f"reports/attention/figures/{name}.svg"), svg)
+
+
+def draw(explored: dict[str, Explored], embedded: dict[str, Embeddings]) -> dict[str, str]:
+    """The figures by name: of each model, and of the trained model alone."""
+    trained = explored["trained"]
+    first = trained.readings[0]
+    wpe = {name: each.wpe for name, each in embedded.items()}
+    smoothness = {name: embeddings.smoothness(w, axis=0) for name, w in wpe.items()}
+    channels = embeddings.widest(wpe["trained"], 3)
+    drawn = {
+        "strongest": attention_figures.strongest(first.weights, first.tokens, exploration.strongest_heads(trained)),
+        "mapping": attention_figures.mapping(first.weights, first.tokens),
+        "entropy": attention_figures.entropy({name: each.scores["entropy"] for name, each in explored.items()}),
+        "wpe_columns": embedding_figures.position_columns(wpe["initial"], wpe["trained"], channels),
+        "wpe_cosines": embedding_figures.position_cosines({name: embeddings.cosines(w) for name, w in wpe.items()}),
+        "wpe_smoothness": embedding_figures.position_smoothness(smoothness),
+        "wte_norms": embedding_figures.token_norms({name: each.norms for name, each in embedded.items()}),
+    }
+    for name, each in explored.items():
+        for number, reading in enumerate(each.readings if each is trained else each.readings[:1]):
+            drawn[f"grid_{name}_{number}"] = attention_figures.grid(reading.weights)
+        rolled = rollout(torch.from_numpy(each.readings[0].weights)).numpy()
+        drawn[f"rollout_{name}"] = attention_figures.rollout(rolled, each.readings[0].tokens)
+        drawn[f"scores_{name}"] = attention_figures.scores(each.scores)
+    return drawn
 
 
 if __name__ == "__main__":

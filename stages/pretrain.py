@@ -3,10 +3,11 @@
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from gpt2 import endings, weights
+from gpt2.config import GPTConfig
 from gpt2.endings import Example
 from gpt2.files import write_csv, write_json, write_jsonl
-from gpt2.model import GPT
-from gpt2.pretrain import TokenWindows, initial_model, openai_model, pretrain
+from gpt2.model import GPT, initial_model
+from gpt2.pretrain import TokenWindows, openai_model, pretrain
 from gpt2.runtime import world
 from gpt2.token_shards import TokenStream
 from gpt2.tokenizer import Tokenizer
@@ -22,7 +23,8 @@ def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer, li
     if stage.param("train.init") == "gpt2":
         model = openai_model(base, tokenizer)
     else:
-        model = initial_model(stage.param("model"), tokenizer, stage.param("seed"))
+        shape = GPTConfig(**stage.param("model").model_dump(), vocab_size=tokenizer.vocab_size)
+        model = initial_model(shape, stage.param("seed"))
     block_size = model.config.block_size
     train_data = TokenWindows(TokenStream(tokens, "train", tokenizer), block_size)
     val_data = TokenWindows(TokenStream(tokens, "val", tokenizer), block_size, stage.param("train.val_tokens"))

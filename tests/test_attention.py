@@ -1,20 +1,21 @@
-"""Attention: the weights against transformers, the scores on heads made by hand."""
+"""Attention: the weights against transformers and SDPA, the scores and the rollout on heads made by hand."""
 
-import base64
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from gpt2 import attention, weights
-from gpt2.errors import InputError
-from tests.small import byte_tokenizer, small_model
+from gpt2.config import OPENAI_SHAPES
+from gpt2.model import GPT
+from tests.small import small_model
 
 T, PERIOD = 12, 6
-PROMPTS = ("a cat sat", "né\n")
 
 
 def looking_at(offset: int, size: int = T) -> torch.Tensor:
@@ -25,33 +26,52 @@ def looking_at(offset: int, size: int = T) -> torch.Tensor:
     return head[None, None]
 
 
-@pytest.fixture(scope="module")
-def readings() -> list[attention.Reading]:
-    return attention.read(small_model(vocab_size=257), byte_tokenizer(), PROMPTS)
+def tokens(model: GPT, rows: int, length: int) -> Tensor:
+    """Random token ids (rows, length)."""
+    return torch.randint(model.config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0))
 
 
-def test_weights_are_those_of_transformers(tmp_path):
-    model = small_model()
+@pytest.fixture(
+    scope="module",
+    params=[{}, OPENAI_SHAPES["gpt2"] | {"n_layer": 2, "block_size": 64}],
+    ids=["small", "the 124M model's width"],
+)
+def model(request) -> GPT:
+    return small_model(**request.param)
+
+
+@pytest.mark.parametrize(("rows", "length"), [(3, 16), (1, 1), (2, 7)])
+def test_weights_are_those_of_transformers(model, tmp_path, rows, length):
     weights.save(model, tmp_path)
     theirs = GPT2LMHeadModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
-    idx = torch.randint(300, (3, 16), generator=torch.Generator().manual_seed(0))
+    idx = tokens(model, rows, length)
     with torch.inference_mode():
         expected = torch.stack(theirs(idx, output_attentions=True).attentions)
-    torch.testing.assert_close(attention.capture(model, idx), expected, rtol=0, atol=1e-5)
+    ours = attention.capture(model, idx)
+    assert ours.shape == (model.config.n_layer, rows, model.config.n_head, length, length)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
-def test_a_reading_has_a_distribution_over_the_past_in_every_row(readings):
-    for reading, text in zip(readings, PROMPTS, strict=True):
-        size = len(text.encode())
-        assert reading.weights.shape == (2, 4, size, size) and len(reading.tokens) == size
-        torch.testing.assert_close(reading.weights.sum(-1), torch.ones(2, 4, size))
-        assert (reading.weights.triu(1) == 0).all()
+@torch.inference_mode()
+def test_weights_times_values_are_what_sdpa_gives_the_model(model):
+    idx = tokens(model, 3, 16)
+    values, outputs = [], []
+    hooks = [block.attn.c_attn.register_forward_hook(lambda _, __, qkv: values.append(qkv)) for block in model.h]
+    hooks += [block.attn.c_proj.register_forward_pre_hook(lambda _, x: outputs.append(x[0])) for block in model.h]
+    model(idx)  # through SDPA: nothing is recorded
+    for hook in hooks:
+        hook.remove()
+    B, T = idx.shape
+    for A, qkv, output in zip(attention.capture(model, idx), values, outputs, strict=True):
+        v = qkv.chunk(3, dim=2)[2].view(B, T, model.config.n_head, -1).transpose(1, 2)  # (B, H, T, D)
+        y = (A @ v).transpose(1, 2).reshape(B, T, -1)
+        assert (y - output).abs().max() <= 1e-5 * output.abs().max()
 
 
-@pytest.mark.parametrize("text", ["ab", "", "seventeen letters"])
-def test_a_prompt_that_is_too_short_or_too_long_is_named(text):
-    with pytest.raises(InputError, match=rf"attention.prompts\[1\].*{len(text)} tokens: expected 3 to 16"):
-        attention.read(small_model(vocab_size=257), byte_tokenizer(), ["fine", text])
+def test_each_row_is_a_distribution_over_the_past(model):
+    captured = attention.capture(model, tokens(model, 2, 16))
+    torch.testing.assert_close(captured.sum(-1), torch.ones(captured.shape[:-1]))
+    assert (captured.triu(1) == 0).all() and (captured >= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +104,7 @@ def test_labels_are_printable(token, label):
     ],
 )
 def test_a_pure_head_scores_one_for_what_it_does_and_little_for_the_rest(head, perfect):
-    scores = attention.head_scores([head], head[:, None])
+    scores = attention.text_scores(head) | attention.repetition_scores(head)
     assert scores.pop(perfect).item() == pytest.approx(1)
     for name, score in scores.items():
         assert 0 <= score.item() < 0.6, name
@@ -92,7 +112,7 @@ def test_a_pure_head_scores_one_for_what_it_does_and_little_for_the_rest(head, p
 
 def test_scores_of_uniform_attention_are_means_of_equal_shares():
     head = attention.uniform(T)
-    scores = attention.head_scores([head], head[:, None])
+    scores = attention.text_scores(head) | attention.repetition_scores(head)
     assert scores["previous_token"].item() == pytest.approx(np.mean([1 / (t + 1) for t in range(1, T)]))
     assert scores["first_token"].item() == pytest.approx(np.mean([1 / (t + 1) for t in range(2, T)]))
     assert scores["induction"].item() == pytest.approx(np.mean([1 / (t + 1) for t in range(PERIOD, T)]))
@@ -116,29 +136,28 @@ def test_random_tokens_stand_twice_and_differ_within_a_period(vocab_size, block_
     assert (idx == attention.repeated_tokens(vocab_size, block_size, seed=3)).all()
 
 
-def test_scores_and_metrics_of_a_model(readings):
-    scores, uniform = attention.score_heads(small_model(vocab_size=257), readings, seed=0)
-    rows = attention.rows(scores)
-    assert [(row["layer"], row["head"]) for row in rows] == [(layer, head) for layer in range(2) for head in range(4)]
-    assert all(0 <= row[name] <= 1 for row in rows for name in scores)
-    metrics = attention.metrics(scores, uniform)
-    best = metrics["induction"]
-    assert best["value"] == pytest.approx(max(row["induction"] for row in rows), abs=1e-6)
-    assert best["value"] == pytest.approx(rows[4 * best["layer"] + best["head"]]["induction"], abs=1e-6)
-    assert metrics["mean_entropy"] == pytest.approx(np.mean([row["entropy"] for row in rows]), abs=1e-6)
-    json.dumps(metrics)
+# --- rollout -------------------------------------------------------------------------------------------------------
 
 
-def test_the_viewer_s_bytes_are_the_weights(readings):
-    data = json.loads(json.dumps(attention.viewer_data(readings)))
-    assert (data["n_layer"], data["n_head"]) == (2, 4)
-    for prompt, reading in zip(data["prompts"], readings, strict=True):
-        assert prompt["tokens"] == reading.tokens
-        for (layer, head), value in np.ndenumerate(np.empty((2, 4))):
-            packed = base64.b64decode(prompt["weights"][layer][head])
-            size = len(reading.tokens)
-            assert len(packed) == size * (size + 1) // 2
-            for t in range(size):
-                for s in range(t + 1):
-                    value = packed[t * (t + 1) // 2 + s] / 255
-                    assert value == pytest.approx(reading.weights[layer, head, t, s].item(), abs=0.5 / 255 + 1e-6)
+@given(
+    shape=st.tuples(*[st.integers(1, 4)] * 2, st.integers(1, 9)), sharpness=st.floats(0, 20), seed=st.integers(0, 99)
+)
+def test_a_rollout_s_rows_are_distributions_over_the_past(shape, sharpness, seed):
+    n_layer, n_head, size = shape
+    logits = sharpness * torch.randn(n_layer, n_head, size, size, generator=torch.Generator().manual_seed(seed))
+    A = logits.masked_fill(~torch.ones(size, size, dtype=torch.bool).tril(), -torch.inf).softmax(-1)
+    rolled = attention.rollout(A)
+    torch.testing.assert_close(rolled.sum(-1), torch.ones(size))
+    assert (rolled.triu(1) == 0).all() and (rolled >= 0).all()
+
+
+def test_heads_that_look_at_themselves_pass_each_token_on_as_it_is():
+    torch.testing.assert_close(attention.rollout(torch.eye(5).expand(3, 2, 5, 5)), torch.eye(5))
+
+
+def test_a_rollout_of_two_layers_by_hand():
+    heads = [[[1, 0], [1, 0]], [[1, 0], [0, 1]]]  # the mean of the two: 0.5 from the first token, 0.5 from itself
+    first, second = torch.tensor(heads), torch.tensor([[[1, 0], [1, 0]]] * 2)
+    # Half the residual: layer 0 gives the second token 0.25 of the first; layer 1 takes 0.5, and keeps 0.5 of that.
+    expected = torch.tensor([[1, 0], [0.5 + 0.5 * 0.25, 0.5 * 0.75]])
+    torch.testing.assert_close(attention.rollout(torch.stack([first, second]).float()), expected)

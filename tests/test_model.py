@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from gpt2 import weights
 from gpt2.config import GPTConfig, openai_config
 from gpt2.kv_cache import KVCache
-from gpt2.model import GPT, IGNORE, BlockAttention
+from gpt2.model import GPT, IGNORE, BlockAttention, initial_model
 from gpt2.runtime import can_compile
 from tests.small import small_model
 
@@ -217,6 +217,19 @@ def test_a_new_model_knows_nothing(config):
     with torch.no_grad():
         loss = model(idx[:, :-1], idx[:, 1:]).item() / (2 * 128)
     assert loss == pytest.approx(math.log(config.vocab_size) + config.n_embd * 0.02**2 / 2, abs=0.03)
+
+
+def test_the_initial_model_depends_on_its_seed_alone():
+    config = small_model().config
+    torch.manual_seed(5)
+    expected = GPT(config).state_dict()
+    torch.manual_seed(1)
+    following = torch.rand(1)
+    torch.manual_seed(1)
+    same, other = initial_model(config, seed=5).state_dict(), initial_model(config, seed=6).state_dict()
+    assert all(torch.equal(same[name], tensor) for name, tensor in expected.items())
+    assert not torch.equal(same["wpe.weight"], other["wpe.weight"])
+    assert torch.rand(1) == following  # the caller's random numbers go on undisturbed
 
 
 def test_projections_to_the_residual_stream_start_smaller():

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from gpt2.report import attention_figures, figures, theme
+from gpt2.report import attention_figures, embedding_figures, figures, theme
 from gpt2.report.lineage import environment, lineage
 from gpt2.report.page import headline, render
 from gpt2.report.verdicts import FAIL, NOT_RUN, PASS, verdicts
@@ -20,6 +20,11 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=\"alert('2')\"> 
 CONTROLS = "bell\x07 escape\x1b[31m nul\x00 override\u202e lone\ud800"
 LABELS = ["numpy", HOSTILE]
 WHOLE_HELLASWAG = {"source": "hub", "repo": "Rowan/hellaswag", "selection": {"config": None, "split": "validation"}}
+MODELS = ("trained", "initial", "openai")
+ATTENTION_FIGURES = ["strongest", "mapping", "entropy", "grid_trained_1"]
+ATTENTION_FIGURES += [f"{figure}_{name}" for figure in ("scores", "rollout") for name in MODELS]
+ATTENTION_FIGURES += [f"grid_{name}_0" for name in MODELS]
+EMBEDDING_FIGURES = ["wpe_columns", "wpe_cosines", "wpe_smoothness", "wte_norms"]
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -34,12 +39,13 @@ def inputs(text: str = HOSTILE) -> dict:
     steps, val = list(range(8)), [0, 4, 8]
     curve = csv(step=steps, tokens=steps, lr=[0.1] * 8, loss=[5.6 - step / 4 for step in steps], grad_norm=[1.0] * 8)
     triangle = base64.b64encode(bytes(range(12))).decode()
-    prompt = {"text": text, "tokens": [text, "·the", "$"], "ids": [5, 6, 7], "bytes": ["20", "ff", "24"]}
-    prompt["weights"] = [[triangle] * 2] * 2
-    heads = {"n_layer": 2, "n_head": 2, "scores": {"induction": [[0.1, 0.2], [0.5, 0.25]]}}
-    model = {"name": "trained", "title": text, **heads, "prompts": [prompt, prompt]}
-    best = {"value": 0.5, "layer": 1, "head": 0, "uniform": 0.1}
+    tokens = [text, "·the", "$"]
+    prompt = {"text": text, "tokens": tokens, "ids": [7, 8, 9], "bytes": ["24"] * 3, "weights": [[triangle] * 2] * 2}
+    best = {"value": 0.5, "layer": 1, "head": 0, "uniform": 0.1, "initial": 0.2}
     kinds = ("previous_token", "first_token", "duplicate_token", "induction")
+    scores = {name: [[0.25, 0.5], [0.75, 0.0]] for name in (*kinds, "entropy")}
+    model = {"n_layer": 2, "n_head": 2, "scores": scores, "prompts": [prompt, prompt]}
+    models = [{"name": name, "title": f"{name} {text}", **model} for name in MODELS]
     predictions = [
         {"text": text, "label": "numpy", "prediction": LABELS[i % 2], "probability": 0.5 + i / 100} for i in range(20)
     ]
@@ -147,12 +153,28 @@ def inputs(text: str = HOSTILE) -> dict:
             "metrics": {
                 **dict.fromkeys(kinds, best),
                 **{"mean_entropy": 0.8, "wpe_smoothness_initial": 2.0, "wpe_smoothness": 0.5},
+                **{"mean_entropy_initial": 0.99, "wte_norm_initial": 0.23, "wte_norm": 1.5},
             },
-            "heads": csv(layer=[0, 1], head=[0, 0], induction=[0.25, 0.5]),
-            "attention": {"models": [model]},
-            "figures": dict.fromkeys(
-                ("strongest", "scores", "entropy", "wpe_columns", "wpe_smoothness", "grid_0", "grid_1"), "<svg></svg>"
+            "heads": csv(model=["trained", text], layer=[0, 1], head=[0, 0], induction=[0.25, 0.5]),
+            "mapping": csv(
+                model=["trained"] * 5 + ["initial"],
+                prompt=[0, 0, 0, 0, 1, 0],
+                layer=[1, 1, 1, 0, 1, 1],
+                head=[0] * 6,
+                position=[0, 1, 2, 0, 0, 0],
+                token_1=[text, text, "nearest", "not shown", "not shown", "not shown"],
+                position_1=[0, 0, 1, 0, 0, 0],
+                weight_1=[1, 0.75, 0.5, 1, 1, 1],
             ),
+            "neighbours": csv(model=["trained"] * 5, token=[text] * 5, neighbour=[text] * 5, cosine=[0.8] * 5),
+            "norms": csv(
+                model=["trained"] * 2 + ["openai"] * 2,
+                end=["smallest", "largest"] * 2,
+                token=[text, "·long"] * 2,
+                norm=[0.5, 4.5] * 2,
+            ),
+            "attention": {"models": models},
+            "figures": dict.fromkeys((*ATTENTION_FIGURES, *EMBEDDING_FIGURES), "<svg></svg>"),
         },
     }
 
@@ -264,7 +286,7 @@ def test_links_lead_to_sections_that_exist(page):
 
 def test_every_image_has_a_description(page):
     images = [own for tag, own in page.elements if tag == "img"]
-    assert len(images) == 7 + 7 and all(own["alt"] for own in images)
+    assert len(images) == 7 + len(ATTENTION_FIGURES) + len(EMBEDDING_FIGURES) and all(own["alt"] for own in images)
 
 
 def test_equal_inputs_give_equal_bytes(html):
@@ -292,6 +314,20 @@ def test_a_classifier_stands_beside_its_baselines_and_label_by_label(page):
     first = cells.index("0.500 ± 0.112") - 3
     assert cells[first : first + 5] == ["20", "10", "1.000 ± 0.000", "0.500 ± 0.112", "0.667"]
     assert cells[first + 5 : first + 10] == ["0", "10", "0.000 ± 0.000", "—", "0.000"]
+
+
+def test_whom_each_token_attends_to_is_told_for_the_strongest_heads(html):
+    section = html.split('<section id="attention">')[1].split("</section>")[0]
+    assert section.count("<bdi>nearest</bdi> (1) 0.50") == 4  # one head is the strongest of every kind
+    assert "not shown" not in section
+
+
+def test_prompts_without_words_have_no_neighbours():
+    data = inputs()
+    data["attention"]["neighbours"] = []
+    assert "nearest by cosine" not in section_of(data, "embeddings") and "nearest by cosine" in section_of(
+        inputs(), "embeddings"
+    )
 
 
 def test_long_lists_are_cut_evenly(page):
@@ -444,19 +480,32 @@ def test_the_environment_names_no_machine():
 # --- figures -------------------------------------------------------------------------------------------------------
 
 
+TOKENS = ["a", "</text>&", "$x$", "日", "שלום", "😀", "</script>", "\\x00"]
+
+
 def every_attention_figure() -> dict[str, str]:
-    heads = np.tril(np.random.default_rng(0).random((2, 3, 4, 4)))
+    random = np.random.default_rng(0)
+    heads = np.tril(random.random((2, 3, 8, 8)))
     scores = {name: heads[:, :, 3, 0] for name in attention_figures.NAMES}
     places = dict.fromkeys(("previous_token", "first_token", "duplicate_token", "induction"), (1, 2))
-    w = np.random.default_rng(1).normal(size=(16, 8))
+    w = random.normal(size=(16, 8))
     return {
         "grid": attention_figures.grid(heads),
-        "strongest": attention_figures.strongest(heads[:, :, :, :], ["a", "</text>&", "$x$", "日"], places),
+        "strongest": attention_figures.strongest(heads, TOKENS, places),
+        "mapping": attention_figures.mapping(heads, TOKENS),
+        "mapping of many heads": attention_figures.mapping(np.tile(heads, (4, 4, 1, 1)), TOKENS),
+        "rollout": attention_figures.rollout(heads[0, 0], TOKENS),
         "scores": attention_figures.scores(scores),
-        "entropy": attention_figures.entropy(scores["entropy"]),
-        "columns": attention_figures.position_columns(w, 2 * w, [0, 3, 5]),
-        "smoothness": attention_figures.position_smoothness(w[0] ** 2, w[1] ** 2),
+        "entropy": attention_figures.entropy(dict.fromkeys(MODELS, scores["entropy"])),
+        "columns": embedding_figures.position_columns(w, 2 * w, [0, 3, 5]),
+        "cosines": embedding_figures.position_cosines(dict.fromkeys(MODELS, w @ w.T)),
+        "smoothness": embedding_figures.position_smoothness({"initial": w[0] ** 2, "trained": w[1] ** 2}),
+        "norms": embedding_figures.token_norms(dict.fromkeys(MODELS, w[0] ** 2)),
     }
+
+
+def svg_texts(svg: str) -> list[str]:
+    return [element.text for element in ElementTree.fromstring(svg).iter() if element.text]
 
 
 def test_figures_are_well_formed_stable_and_hold_hostile_tokens_as_text():
@@ -466,9 +515,24 @@ def test_figures_are_well_formed_stable_and_hold_hostile_tokens_as_text():
         root = ElementTree.fromstring(svg)
         assert not root.findall(".//{http://www.w3.org/2000/svg}script")
         assert "prefers-color-scheme:dark" in svg
-    texts = [element.text for element in ElementTree.fromstring(drawn["strongest"]).iter() if element.text]
-    for token in ("</text>&", "$x$", "日"):
-        assert texts.count(token) == 8  # four heads, two sides
+    for token in TOKENS:
+        assert svg_texts(drawn["strongest"]).count(token) == 8  # four heads, two sides
+        assert svg_texts(drawn["rollout"]).count(token) == 2
+
+
+def test_the_mapping_shows_the_position_of_most_weight_where_there_is_room():
+    heads = np.zeros((2, 2, 3, 3))
+    heads[..., 0, 0] = heads[..., 1, 0] = heads[..., 2, 1] = 1
+    texts = svg_texts(attention_figures.mapping(heads, ["a", "b", "c"]))
+    assert (texts.count("0"), texts.count("1"), texts.count("2")) == (2 * 4, 4, 0)
+    many = svg_texts(attention_figures.mapping(np.tile(heads, (4, 4, 1, 1)), ["a", "b", "c"]))
+    assert (many.count("0"), many.count("1")) == (1, 1)  # the layers' numbers alone
+
+
+def test_of_a_long_context_no_more_than_128_positions_are_drawn():
+    long, short = (embedding_figures.position_cosines({"trained": np.eye(T)}) for T in (1024, 128))
+    assert "position, one in 8" in svg_texts(long) and "position" in svg_texts(short)
+    assert len(long) == pytest.approx(len(short), rel=0.2)
 
 
 def test_labels_of_a_confusion_matrix_may_be_anything():

@@ -51,7 +51,8 @@ def viewer_data() -> dict:
             }
             for prompt, tokens in enumerate(TOKENS)
         ]
-        scores = {"induction": [[layer / 10 + head / 100 for head in range(n_head)] for layer in range(n_layer)]}
+        score = [[layer / 10 + head / 100 for head in range(n_head)] for layer in range(n_layer)]
+        scores = dict.fromkeys(("previous_token", "first_token", "duplicate_token", "induction", "entropy"), score)
         shape = {"n_layer": n_layer, "n_head": n_head}
         models.append({"name": name, "title": f"{name} {HOSTILE}", **shape, "scores": scores, "prompts": prompts})
     return {"models": models}
@@ -68,6 +69,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     """The viewer by itself and the whole report, on disk."""
     place, data = tmp_path_factory.mktemp("page"), inputs()
     data["attention"]["attention"] = viewer_data()
+    data["attention"]["mapping"] = data["attention"]["mapping"][:1] * len(TOKENS[0])
     pages = {"explorer": explorer(HOSTILE, viewer_data()), "report": render(data, LINEAGE, {"note": HOSTILE})}
     for name, html in pages.items():
         (place / f"{name}.html").write_text(html, "utf-8")
@@ -118,7 +120,7 @@ def test_it_says_what_the_head_is_and_draws_its_lines(opened):
     page = opened()
     head(page, 1, 2).click()
     assert page.locator("#viewer-title").text_content() == "Layer 1, head 2"
-    assert page.locator("#viewer-scores").text_content() == "induction 0.120"
+    assert page.locator("#viewer-scores").text_content().endswith(" · induction 0.120 · entropy 0.120")
     assert head(page, 1, 2).get_attribute("aria-checked") == "true"
     weights = ATTENTION["trained", 0][1, 2]
     drawn = {

@@ -1,6 +1,6 @@
-"""The figures of attention and of the position embedding: arrays in, SVG out.
+"""The figures of attention: arrays in, SVG out. Arrays of several models come by the models' names.
 
-Shapes: L layers, H heads, T time (tokens) or positions, C channels.
+Shapes: L layers, H heads, T time (tokens).
 """
 
 import numpy as np
@@ -8,10 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gpt2.report.theme import BLUE, HEAT, INK, MUTED, ORANGE, bare, styled, to_svg
+from gpt2.report.text import shortened
+from gpt2.report.theme import BLUE, HEAT, INK, MODELS, ORANGE, bare, styled, to_svg
 
 LONGEST = 48  # tokens along the sides of a heat map; of a longer text the beginning is shown
-NOISE = 2.0  # smoothness of a column of independent numbers
+LONGEST_TOKEN = 16  # characters of a label; OpenAI's vocabulary has a token of 64 hyphens
+MOST_COLUMNS = 24  # heads in whose cells numbers fit
 NAMES = {  # of the scores
     "previous_token": "previous token",
     "first_token": "first token",
@@ -49,11 +51,8 @@ def strongest(weights: np.ndarray, tokens: list[str], heads: dict[str, tuple[int
         figure = Figure(figsize=(2 * side, 2 * side))
         panels = figure.subplots(2, 2).flat
         for axes, (name, (layer, head)) in zip(panels, heads.items(), strict=True):
-            axes.imshow(_causal(weights[layer, head]), cmap=HEAT, vmin=0, vmax=1, interpolation="none")
+            _token_map(axes, weights[layer, head], tokens)
             axes.set_title(f"{NAMES[name]}: layer {layer}, head {head}")
-            axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7)
-            axes.set_yticks(range(len(tokens)), tokens, fontsize=7)
-            bare(axes)
         return to_svg(figure)
 
 
@@ -77,53 +76,72 @@ def scores(values: dict[str, np.ndarray]) -> str:
         return to_svg(figure)
 
 
-def entropy(values: np.ndarray) -> str:
-    """Normalized entropy (L, H) by layer: a point a head, a line for the mean."""
-    layers = np.arange(len(values))
+def entropy(values: dict[str, np.ndarray]) -> str:
+    """Normalized entropy (L, H) of each model by layer: a point a head, a line for the mean."""
     with styled():
         figure = Figure(figsize=(7.6, 2.6))
-        axes = figure.subplots()
-        axes.plot(np.repeat(layers, values.shape[1]), values.ravel(), "o", color=BLUE, alpha=0.6, label="one head")
-        axes.plot(layers, values.mean(axis=1), color=ORANGE, label="mean of the layer")
-        axes.set(xlabel="layer", ylabel="normalized entropy", ylim=(0, 1))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _legend_above(axes)
+        panels = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
+        for axes, (name, heads) in zip(panels, values.items(), strict=True):
+            layers = np.arange(len(heads))
+            axes.plot(np.repeat(layers, heads.shape[1]), heads.ravel(), "o", color=BLUE, alpha=0.5, label="one head")
+            axes.plot(layers, heads.mean(axis=1), color=ORANGE, label="mean of the layer")
+            axes.set(title=MODELS[name], xlabel="layer", ylim=(0, 1.03))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[0].set_ylabel("normalized entropy")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
         return to_svg(figure)
 
 
-def position_columns(initial: np.ndarray, trained: np.ndarray, channels: list[int]) -> str:
-    """Some channels of wpe (T, C) against position, before and after training, on one scale."""
+def rollout(weights: np.ndarray, tokens: list[str]) -> str:
+    """Attention rollout (T, T), tokens along both sides. Colour goes with the square root, as in `grid`."""
+    tokens, weights = tokens[:LONGEST], weights[:LONGEST, :LONGEST]
+    side = 1.1 + 0.14 * len(tokens)  # inches
     with styled():
-        figure = Figure(figsize=(7.6, 2.6))
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, w, title in zip(panels, (initial, trained), ("initial", "trained"), strict=True):
-            for channel, color in zip(channels, (BLUE, ORANGE, MUTED), strict=True):
-                axes.plot(w[:, channel], color=color, linewidth=1, label=f"channel {channel}")
-            axes.set(title=title, xlabel="position")
-            axes.margins(x=0.01)
-        panels[0].set_ylabel("wpe")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(channels))
+        figure = Figure(figsize=(side, side))
+        _token_map(figure.subplots(), np.sqrt(weights), tokens)
         return to_svg(figure)
 
 
-def position_smoothness(initial: np.ndarray, trained: np.ndarray) -> str:
-    """How the channels' smoothness (C,) is spread before and after training."""
-    bins = np.linspace(0, max(2.6, initial.max(), trained.max()), 53)
+def mapping(weights: np.ndarray, tokens: list[str]) -> str:
+    """Whom each token (a row) attends to most, in each head (a column) of attention (L, H, T, T): in the cell the
+    position, its colour how much."""
+    n_layer, n_head = weights.shape[:2]
+    tokens, weights = tokens[:LONGEST], weights[..., :LONGEST, :LONGEST]
+    columns = n_layer * n_head
+    share = weights.max(-1).reshape(columns, -1).T  # (T, L H)
+    numbered = columns <= MOST_COLUMNS
     with styled():
-        figure = Figure(figsize=(7.6, 2.3))
+        figure = Figure(figsize=(1.4 + (0.32 if numbered else 6 / columns) * columns, 0.7 + 0.19 * len(tokens)))
         axes = figure.subplots()
-        for values, color, label in ((initial, MUTED, "initial"), (trained, BLUE, "trained")):
-            axes.hist(values, bins, color=color, alpha=0.7, label=label)
-        axes.axvline(NOISE, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        axes.set(xlabel="smoothness of a channel (dashed: noise)", ylabel="channels")
-        _legend_above(axes)
+        axes.imshow(share, cmap=HEAT, vmin=0, vmax=1, interpolation="none", aspect="auto")
+        if numbered:
+            for (position, column), most in np.ndenumerate(weights.argmax(-1).reshape(columns, -1).T):
+                axes.text(column, position, str(most), ha="center", va="center", fontsize=6.5)
+        for layer in range(1, n_layer):
+            axes.axvline(layer * n_head - 0.5, color=INK, linewidth=0.6)
+        # The mark keeps the number at the right of a token that is written from right to left.
+        labels = [f"{label}\u200e  {i}" for i, label in enumerate(_labels(tokens))]
+        axes.set_yticks(range(len(tokens)), labels, fontsize=7)
+        axes.set_xticks(
+            np.arange(n_layer) * n_head + (n_head - 1) / 2, [f"layer {i}" if numbered else i for i in range(n_layer)]
+        )
+        axes.set_xlabel(f"heads 0 to {n_head - 1} of each layer")
+        bare(axes)
         return to_svg(figure)
+
+
+def _token_map(axes: Axes, values: np.ndarray, tokens: list[str]) -> None:
+    """A causal heat map (T, T) with tokens along both sides."""
+    axes.imshow(_causal(values), cmap=HEAT, vmin=0, vmax=1, interpolation="none")
+    axes.set_xticks(range(len(tokens)), _labels(tokens), rotation=90, fontsize=7)
+    axes.set_yticks(range(len(tokens)), _labels(tokens), fontsize=7)
+    bare(axes)
+
+
+def _labels(tokens: list[str]) -> list[str]:
+    return [shortened(token, LONGEST_TOKEN) for token in tokens]
 
 
 def _causal(weights: np.ndarray) -> np.ndarray:
     """Attention (..., T, T) with no value where no position may look, so that it is not drawn as zero."""
     return np.where(np.tri(weights.shape[-1], dtype=bool), weights, np.nan)
-
-
-def _legend_above(axes: Axes) -> None:
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)

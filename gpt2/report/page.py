@@ -8,7 +8,7 @@
     classification          metrics, train, val, predictions, classes, confusion
     instruction             metrics, train, val, responses
     parity                  metrics, cases, pipeline       hellaswag         metrics, predictions
-    attention               metrics, heads, attention (of the viewer), figures (SVG by name)
+    attention               metrics, heads, mapping, neighbours, norms, attention (of the viewer), figures (SVG by name)
 
 JSON as it was read; csv and JSON lines as lists of rows, the values of csv as text.
 """
@@ -48,6 +48,7 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
         protocols=_protocols(data["hellaswag"]["metrics"]),
         is_whole_hellaswag=is_whole_hellaswag(data),
         endings=_endings(data["hellaswag"]["predictions"]),
+        most_attended=_most_attended(data["attention"]),
         mistakes=_mistakes(data["classification"]["predictions"]),
         responses=data["instruction"]["responses"][:RESPONSES],
         samples=_spread(data["pretrain"]["samples"], SAMPLES),
@@ -166,6 +167,16 @@ def _endings(predictions: list[dict]) -> list[dict]:
     rules = ("label", "prediction_norm", "prediction")
     places = {rule: Counter(row[rule] for row in predictions) for rule in rules}
     return [{"ending": ending, **{rule: places[rule][ending] for rule in rules}} for ending in range(4)]
+
+
+def _most_attended(attention: dict) -> dict[str, list[dict]]:
+    """Whom each token of the first prompt attends to, for the strongest trained head of each kind: a row a token."""
+    rows = [row for row in attention["mapping"] if (row["model"], row["prompt"]) == ("trained", "0")]
+    heads = {kind: best for kind, best in attention["metrics"].items() if isinstance(best, dict)}
+    return {
+        kind: [row for row in rows if (row["layer"], row["head"]) == (str(best["layer"]), str(best["head"]))]
+        for kind, best in heads.items()
+    }
 
 
 def _mistakes(predictions: list[dict]) -> list[dict]:

@@ -28,6 +28,10 @@ DARK = {  # what stands for each colour on a dark page
     GREEN: "#74c695",
 }
 HEAT = LinearSegmentedColormap.from_list("heat", ["#3b7dd808", "#3b7dd8ff"]).with_extremes(bad="#00000000")
+DIVERGING = LinearSegmentedColormap.from_list(  # clear at zero
+    "diverging", [(0, "#d9722eff"), (0.5, "#d9722e00"), (0.5, "#3b7dd800"), (1, "#3b7dd8ff")]
+)
+MODELS = {"trained": "trained here", "initial": "at initialization", "openai": "OpenAI's weights"}  # in figures
 
 RC = {
     "axes.axisbelow": True,

@@ -1,0 +1,60 @@
+"""The command that writes a page of attention: any models and prompts, one line for a mistake, a file whole or none."""
+
+import json
+
+import pytest
+
+from gpt2 import weights
+from gpt2.explore import main
+from gpt2.report import page
+from gpt2.tokenizer import Tokenizer
+from tests.small import byte_tokenizer, exit_status, small_model
+
+HOSTILE = "</script>😀 שלום\x1b"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two checkpoints of other shapes and vocabularies."""
+    place = tmp_path_factory.mktemp("models")
+    shapes = {"one": (byte_tokenizer(), {}), "two": (Tokenizer([(b"a", b"b")]), {"n_layer": 1, "n_head": 2})}
+    for name, (tokenizer, shape) in shapes.items():
+        tokenizer.save(place / name)
+        weights.save(small_model(block_size=256, vocab_size=tokenizer.vocab_size, **shape), place / name)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def explorer(monkeypatch):
+    if not hasattr(page, "explorer"):
+        monkeypatch.setattr(page, "explorer", lambda title, data: json.dumps([title, data]), raising=False)
+
+
+def test_the_page_holds_every_head_of_the_models_on_the_prompts(models, tmp_path):
+    out = tmp_path / "attention.html"
+    arguments = [f"--model={models / 'one'}", f"--model={models / 'two'}", "--prompt", "ababc", "--prompt", HOSTILE]
+    assert main([*arguments, "--out", str(out)]) == 0
+    first = out.read_bytes()
+    for name in ("one", "two"):
+        assert str(models / name).encode() in first
+    assert main([*arguments, "--out", str(out)]) == 0 and out.read_bytes() == first
+    assert [path.name for path in tmp_path.iterdir()] == ["attention.html"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--prompt", "ab"), "--prompt[0] = 'ab': 2 tokens for the model "),
+        (("--prompt", "abc", "--prompt", "x" * 129), "129 tokens for the model "),
+        (("--prompt", "abc", "--model", "/nowhere"), "/nowhere: no such model directory"),
+        (("--prompt", "abc", "--out", "/nowhere/page.html"), "--out = /nowhere/page.html: expected a file in a"),
+        (("--prompt", "abc", "--seed", "x"), "--seed: 'x': expected int from 0"),
+        ((), "the following arguments are required: --prompt"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_no_file(models, tmp_path, capsys, arguments, message):
+    out = tmp_path / "page.html"
+    status = exit_status(main, ["--model", str(models / "one"), "--out", str(out), *arguments])
+    err = capsys.readouterr().err
+    assert status == 1 and message in err and err.startswith("error: ") and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -40,7 +40,13 @@ def inputs(text: str = HOSTILE) -> dict:
     curve = csv(step=steps, tokens=steps, lr=[0.1] * 8, loss=[5.6 - step / 4 for step in steps], grad_norm=[1.0] * 8)
     triangle = base64.b64encode(bytes(range(12))).decode()
     tokens = [text, "·the", "$"]
-    prompt = {"text": text, "tokens": tokens, "ids": [7, 8, 9], "bytes": ["24"] * 3, "weights": [[triangle] * 2] * 2}
+    prompt = {
+        "text": text,
+        "tokens": tokens,
+        "ids": [7, 8, 9],
+        "bytes": ["20", "ff", "24"],
+        "weights": [[triangle] * 2] * 2,
+    }
     best = {"value": 0.5, "layer": 1, "head": 0, "uniform": 0.1, "initial": 0.2}
     kinds = ("previous_token", "first_token", "duplicate_token", "induction")
     scores = {name: [[0.25, 0.5], [0.75, 0.0]] for name in (*kinds, "entropy")}
@@ -155,13 +161,14 @@ def inputs(text: str = HOSTILE) -> dict:
                 **{"mean_entropy": 0.8, "wpe_smoothness_initial": 2.0, "wpe_smoothness": 0.5},
                 **{"mean_entropy_initial": 0.99, "wte_norm_initial": 0.23, "wte_norm": 1.5},
             },
-            "heads": csv(model=["trained", text], layer=[0, 1], head=[0, 0], induction=[0.25, 0.5]),
+            "heads": csv(model=MODELS, layer=[0, 0, 1], head=[0] * 3, **{key: [0.5, 0.25, 0.75] for key in scores}),
             "mapping": csv(
                 model=["trained"] * 5 + ["initial"],
                 prompt=[0, 0, 0, 0, 1, 0],
                 layer=[1, 1, 1, 0, 1, 1],
                 head=[0] * 6,
                 position=[0, 1, 2, 0, 0, 0],
+                token=[text] * 6,
                 token_1=[text, text, "nearest", "not shown", "not shown", "not shown"],
                 position_1=[0, 0, 1, 0, 0, 0],
                 weight_1=[1, 0.75, 0.5, 1, 1, 1],

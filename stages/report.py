@@ -34,6 +34,7 @@ def read(stage: Stage) -> dict:
         data[section] = {path.stem: READERS[path.suffix](path) for path in paths}
     # A model that was taken over as it is has had no steps.
     data["pretrain"]["train"] = read_csv(stage.dep("reports/pretrain/train.csv"), may_be_empty=True)
+    data["sample"] = read_yaml(stage.dep("profiles/sample.yaml"))
     figures = sorted(stage.dep("reports/attention/figures").glob("*.svg"))
     data["attention"]["figures"] = {path.stem: path.read_text("utf-8") for path in figures}
     return data

@@ -9,6 +9,7 @@
     instruction             metrics, train, val, responses
     parity                  metrics, cases, pipeline       hellaswag         metrics, predictions
     attention               metrics, heads, attention (of the viewer), figures (SVG by name)
+    sample                  the params that the project ships
 
 JSON as it was read; csv and JSON lines as lists of rows, the values of csv as text.
 """
@@ -22,11 +23,24 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from gpt2 import spikes
 from gpt2.report import figures
+from gpt2.report.card import data_table
+from gpt2.report.lineage import changes
 from gpt2.report.text import printable, shortened
-from gpt2.report.verdicts import FAIL, HELLASWAG_REFERENCES, NOT_RUN, PASS, is_whole_hellaswag, verdicts
+from gpt2.report.verdicts import (
+    FAIL,
+    HELLASWAG_REFERENCES,
+    NOT_RUN,
+    OPENAI_TOKENIZER,
+    PASS,
+    is_whole_hellaswag,
+    loss_reference,
+    verdicts,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("tables.js", "attention.js")
 SAMPLES = 8  # shown of the texts written during training
 MISTAKES = 6  # shown of the classifier's
 RESPONSES = 12  # shown of the answers to instructions
@@ -35,20 +49,25 @@ LONGEST_TEXT = 300  # characters shown of a classified text
 
 def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
     """The page. A function of its arguments alone: equal arguments give equal bytes."""
-    style, script = (TEMPLATES / "style.css").read_text("utf-8"), (TEMPLATES / "attention.js").read_text("utf-8")
+    style, *scripts = ((TEMPLATES / name).read_text("utf-8") for name in ("style.css", *SCRIPTS))
     template = _jinja().get_template("page.html")
     return template.render(
         **data,
-        policy=_policy(style, script),
+        policy=_policy(style, scripts),
         style=style,
-        script=script,
+        scripts=scripts,
         lineage=lineage,
+        changes=changes(lineage, data["sample"]),
         environment=environment,
         verdicts=verdicts(data),
         figures=_figures(data),
         parity_cases=_by_model(data["parity"]["cases"]),
         protocols=_protocols(data["hellaswag"]["metrics"]),
         is_whole_hellaswag=is_whole_hellaswag(data),
+        loss_reference=loss_reference(data),
+        openai_tokenizer=OPENAI_TOKENIZER,
+        data_table=data_table(data),
+        spikes=spikes,
         endings=_endings(data["hellaswag"]["predictions"]),
         mistakes=_mistakes(data["classification"]["predictions"]),
         responses=data["instruction"]["responses"][:RESPONSES],
@@ -57,11 +76,14 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
 
 
 def headline(data: dict) -> dict[str, dict]:
-    """The metrics of every section, and how many claims hold: what `reports/metrics.json` holds. No timings."""
+    """The metrics of every section, each claim's status by its name, and how many claims hold: what
+    `reports/metrics.json` holds. No timings."""
     sections = ("pretrain", "classification", "instruction", "parity", "hellaswag", "attention")
-    held = Counter(verdict.status for verdict in verdicts(data))
+    claims = {verdict.name: verdict.status for verdict in verdicts(data)}
+    held = Counter(claims.values())
     return {
         "verdicts": {"passed": held[PASS], "failed": held[FAIL], "not_run": held[NOT_RUN]},
+        "claims": claims,
         **{section: dict(_numbers(data[section]["metrics"])) for section in sections},
     }
 
@@ -88,14 +110,14 @@ def _jinja() -> Environment:
     return environment
 
 
-def _policy(style: str, script: str) -> str:
-    """A content security policy that lets in this style sheet, this script and inline images, and nothing else."""
+def _policy(style: str, scripts: list[str]) -> str:
+    """A content security policy that lets in this style sheet, these scripts and inline images, and nothing else."""
 
     def source(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
     return (
-        f"default-src 'none'; img-src data:; style-src {source(style)}; script-src {source(script)}; "
+        f"default-src 'none'; img-src data:; style-src {source(style)}; script-src {' '.join(map(source, scripts))}; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -103,12 +125,21 @@ def _policy(style: str, script: str) -> str:
 def _figures(data: dict) -> dict[str, str]:
     pretrain, classification, instruction = data["pretrain"], data["classification"], data["instruction"]
     metrics, labels = pretrain["metrics"], data["labels"]
-    trained = {"schedule": figures.schedule(pretrain["train"])} if pretrain["train"] else {}
+    some = {}
+    if pretrain["train"]:
+        some["schedule"] = figures.schedule(pretrain["train"])
+    if "acc_norm" in pretrain["val"][0]:
+        published = HELLASWAG_REFERENCES["completion"]["acc_norm"] if is_whole_hellaswag(data) else None
+        some["completion_curve"] = figures.completion_curve(pretrain["val"], published)
     return {
-        **trained,
+        **some,
         "lengths": figures.lengths(data["tokens"]["splits"]),
         "loss": figures.loss_curve(
-            pretrain["train"], pretrain["val"], metrics["vocab_size"], metrics["unigram_entropy"]
+            pretrain["train"],
+            pretrain["val"],
+            metrics["vocab_size"],
+            metrics["unigram_entropy"],
+            loss_reference(data),
         ),
         "completion": figures.completion(data["hellaswag"]["metrics"]),
         "classification": figures.finetuning_curve(classification["train"], classification["val"], "text"),

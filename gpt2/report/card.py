@@ -33,7 +33,7 @@ def _row(name: str, use: str, manifest: dict) -> dict:
 
 def _origin(manifest: dict) -> str:
     if manifest["source"] == "docstrings":
-        return "docstrings of " + ", ".join(f"{name} {version}" for name, version in manifest["packages"].items())
+        return f"docstrings of installed packages ({len(manifest['packages'])})"
     if manifest["source"] == "hub":
         return f"{manifest['repo']}, commit {manifest['commit'][:12]}"
     return "files of whoever ran this"

@@ -544,7 +544,11 @@ def card_of(data: dict) -> str:
 
 def test_the_card_says_where_model_and_data_come_from():
     card = card_of(inputs())
-    for words in ("trained here from GPT-2’s initialization: 8 steps", "not GPT-2’s", "docstrings of installed packages (1)"):
+    for words in (
+        "trained here from GPT-2’s initialization: 8 steps",
+        "not GPT-2’s",
+        "docstrings of installed packages (1)",
+    ):
         assert words in card
     for words in ("not known here: see its page on the hub", "files of whoever ran this", "MIT license"):
         assert words in card
@@ -560,6 +564,7 @@ def test_the_card_of_openai_s_model_names_it_and_its_licence():
     for words in (f"those of openai-community/gpt2, commit {'f' * 12}, unchanged<", "WebText", "GPT-2’s own", "ODC-By"):
         assert words in card
     assert "technical English alone" not in card
+    assert "validation of the pretrained model" in card
     data = inputs()
     data["gpt2"] = {"source": "local", "files": []}
     data["pretrain"]["metrics"] |= {"init": "gpt2"}

@@ -18,13 +18,15 @@ USES = {
     "classification": "training of the classifier, its validation and test",
     "hellaswag": "test",
 }
+WEIGHTS = "parity, and training where init says gpt2"
 
 
 def data_table(data: dict) -> list[dict]:
     """A row for each data set, and for the weights that training began from, if there are any."""
-    rows = [_row(name, USES[name], manifest) for name, manifest in data["sets"].items()]
+    uses = USES if data["pretrain"]["metrics"]["steps"] else USES | {"corpus": "validation of the pretrained model"}
+    rows = [_row(name, uses[name], manifest) for name, manifest in data["sets"].items()]
     weights = data["gpt2"]
-    return rows if weights["source"] == "none" else [*rows, _row("OpenAI’s weights", "see model details", weights)]
+    return rows if weights["source"] == "none" else [*rows, _row("OpenAI’s weights", WEIGHTS, weights)]
 
 
 def _row(name: str, use: str, manifest: dict) -> dict:

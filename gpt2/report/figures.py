@@ -44,7 +44,7 @@ def loss_curve(
         name_line(axes, unigram_entropy, f"{unigram_entropy:.3f}: token frequencies alone")
         if reference:
             corpus, loss = reference
-            name_line(axes, loss, f"{loss:.3f}: OpenAI's 124M on {corpus}", GREEN)
+            name_line(axes, loss, f"{loss:.3f}: OpenAI's 124M on {corpus}", GREEN, side="left")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set(xlabel="tokens seen", ylabel="loss, nats a token")
         axes.set_ylim(top=math.log(vocab_size) * 1.08)
@@ -140,7 +140,7 @@ def completion_curve(val: list[dict], reference: float | None) -> str:
         axes.plot(column(scored, "tokens"), column(scored, "acc_norm"), color=ORANGE, marker="o", markersize=4)
         name_line(axes, CHANCE, "chance")
         if reference:
-            name_line(axes, reference, f"{reference:.4f}: OpenAI's 124M", GREEN)
+            name_line(axes, reference, f"{reference:.4f}: OpenAI's 124M", GREEN, side="left")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set(xlabel="tokens seen", ylabel="acc_norm")
         axes.margins(x=0.01, y=0.15)

@@ -37,6 +37,7 @@ def read(stage: Stage) -> dict:
     # Prompts may hold no words.
     neighbours = stage.dep("reports/attention/neighbours.csv")
     data["attention"]["neighbours"] = read_csv(neighbours, may_be_empty=True)
+    data["sample"] = read_yaml(stage.dep("profiles/sample.yaml"))
     figures = sorted(stage.dep("reports/attention/figures").glob("*.svg"))
     data["attention"]["figures"] = {path.stem: path.read_text("utf-8") for path in figures}
     return data

@@ -3,10 +3,12 @@
 import json
 import re
 import sys
+from collections import Counter
 
 import pytest
 from ruamel.yaml import YAML
 
+from gpt2.files import read_csv
 from tests.repository import Repository
 
 pytestmark = pytest.mark.chain
@@ -94,9 +96,25 @@ def test_an_experiment_reruns_pretrain_and_what_follows_and_shows_the_difference
     assert ran[0] == "pretrain" and sorted(ran[1:]) == sorted(DOWNSTREAM)
     difference = json.loads(chain.ok("dvc", "metrics", "diff", "--json"))
     assert difference["reports/pretrain/metrics.json"]["val_loss"]["diff"] != 0
-    plots = chain.ok("dvc", "plots", "diff", "--json", "HEAD")
-    assert "reports/pretrain/val.csv" in plots
+    _every_plot_shows_both(chain)
     chain.restore()
+
+
+def _every_plot_shows_both(chain: Repository) -> None:
+    """Each plot of dvc.yaml compares the commit with the experiment: each row of a table is a point."""
+    declared = YAML(typ="safe").load(chain.path / "dvc.yaml")
+    tables = [next(iter(plot)) for stage in declared["stages"].values() for plot in stage.get("plots", [])]
+    several = [plot for plots in declared["plots"] if isinstance(plots, dict) for plot in plots.items()]
+    images = [str(path.relative_to(chain.path)) for path in chain.path.glob("reports/attention/figures/*.svg")]
+    shown = json.loads(chain.run("dvc", "plots", "diff", "--json", "HEAD").stdout)["data"]
+    assert set(shown) == {*tables, *images, *(name for name, _ in several)} and images
+    for name, files in [*((table, [table]) for table in tables), *((name, plot["y"]) for name, plot in several)]:
+        rows = sum(len(read_csv(chain.path / file)) for file in files)
+        drawn = shown[name][0]["content"]
+        assert Counter(point["rev"] for point in drawn["data"]["values"]) == {"workspace": rows, "HEAD": rows}
+        assert drawn["title"]["text"] not in ("", name)
+    for name in images:
+        assert [image["revisions"] for image in shown[name]] == [["workspace"], ["HEAD"]]
 
 
 @pytest.mark.parametrize(

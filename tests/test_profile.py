@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from gpt2.errors import InputError
-from stages.params import read_params
+from gpt2.report.lineage import changes, lineage
+from stages.params import read_params, read_yaml
 from stages.profile import apply
 from tests.conftest import ROOT
 
@@ -28,6 +29,20 @@ def test_each_profile_is_valid_and_sample_restores_the_bytes(repo, name):
     read_params()
     assert apply("sample") or name == "sample"
     assert (repo / "params.yaml").read_bytes() == shipped
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_overlay_that_the_report_shows_brings_the_sample_to_the_run(repo, name):
+    apply(name)
+    run = read_yaml(repo / "params.yaml")
+    lock = {"stages": {"pretrain": {"cmd": "", "params": {"params.yaml": run}}}}
+    shown = changes(lineage(["pretrain"], lock), read_yaml(repo / "profiles" / "sample.yaml"))
+    assert bool(shown) == (name != "sample")
+    if shown:
+        (repo / "profiles" / "this-run.yaml").write_text(shown, encoding="utf-8")
+        apply("sample")
+        apply("this-run")
+    assert read_yaml(repo / "params.yaml") == run
 
 
 def test_the_shipped_params_are_the_sample():

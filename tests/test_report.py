@@ -3,6 +3,7 @@
 import base64
 import copy
 import hashlib
+import itertools
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -10,16 +11,23 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from gpt2.report import attention_figures, embedding_figures, figures, theme
-from gpt2.report.lineage import environment, lineage
-from gpt2.report.page import headline, render
-from gpt2.report.verdicts import FAIL, NOT_RUN, PASS, verdicts
+from gpt2.report.lineage import changes, environment, lineage
+from gpt2.report.page import TEMPLATES, headline, render
+from gpt2.report.verdicts import FAIL, NOT_RUN, OPENAI_TOKENIZER, PASS, loss_reference, verdicts
+from gpt2.tokenizer import Tokenizer
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=\"alert('2')\"> {{ 7 * 7 }} & שלום مرحبا 😀 $x_1$"
 CONTROLS = "bell\x07 escape\x1b[31m nul\x00 override\u202e lone\ud800"
 LABELS = ["numpy", HOSTILE]
-WHOLE_HELLASWAG = {"source": "hub", "repo": "Rowan/hellaswag", "selection": {"config": None, "split": "validation"}}
+WHOLE_HELLASWAG = {
+    "source": "hub",
+    "repo": "Rowan/hellaswag",
+    "commit": "c" * 40,
+    "selection": {"config": None, "split": "validation"},
+}
 MODELS = ("trained", "initial", "openai")
 ATTENTION_FIGURES = ["strongest", "mapping", "entropy", "grid_trained_1"]
 ATTENTION_FIGURES += [f"{figure}_{name}" for figure in ("scores", "rollout") for name in MODELS]
@@ -62,10 +70,11 @@ def inputs(text: str = HOSTILE) -> dict:
         "sets": {
             "corpus": {"source": "docstrings", "packages": {"numpy": "2.0"}, "documents": {"train": 10}, "note": text},
             "instructions": {"source": "local", "files": [file, file]},
-            "classification": {"source": "hub", "repo": text, "files": [file]},
-            "hellaswag": {"source": "docstrings"},
+            "classification": {"source": "hub", "repo": text, "commit": text, "files": [file]},
+            "hellaswag": {"source": "docstrings", "packages": {text: text}},
         },
         "labels": LABELS,
+        "sample": {"seed": 1, "train": {"lr": 0.5, "note": "x"}},
         "tokens": {
             **{"vocab_size": 300, "tokenizer": "ab" * 32, "empty": 1, "invalid_utf8": 2},
             "splits": {"train": split, "val": split},
@@ -135,8 +144,9 @@ def inputs(text: str = HOSTILE) -> dict:
                 **{"greedy_match": 1.0, "sampled_match": 1.0},
             },
             "cases": csv(
+                kind=["logits", "greedy tokens", "sampled tokens", "gradients", "loss"],
                 case=["gpt2", "checkpoint", "checkpoint", "checkpoint", "gpt2"],
-                quantity=["logits", "greedy tokens", "sampled tokens, top-k", "gradients by all parameters", "loss"],
+                quantity=["KV cache", "greedy tokens", "sampled tokens, top-k", "gradients by all parameters", "loss"],
                 compared=[9600, 64, 32, 52, 8],
                 value=[2e-6, 0.0, 0.0, 3e-6, 1e-7],
                 tolerance=[1e-4, 0.0, 0.0, 1e-4, 1e-5],
@@ -251,7 +261,7 @@ def test_hostile_text_is_shown_as_text(page):
     assert HOSTILE in page.text("pre", dir="auto")
     assert HOSTILE in page.text("q")
     assert any(HOSTILE in text for text in page.text("dd"))
-    assert [tag for tag, _ in page.elements].count("script") == 2
+    assert [tag for tag, _ in page.elements].count("script") == 3  # the viewer's data, its script, that of tables
     assert not any(name.startswith("on") or name == "style" for _, own in page.elements for name in own)
 
 
@@ -262,11 +272,13 @@ def test_nothing_is_fetched_and_the_policy_says_so(page):
     (policy,) = [own["content"] for tag, own in page.elements if own.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; img-src data:;")
     assert "unsafe" not in policy and "http" not in policy
-    (style,), script = page.text("style"), page.text("script")[1]
-    for text in (style, script):
+    (style,), (_, *scripts) = page.text("style"), page.text("script")
+    assert len(scripts) == 2
+    for text in (style, *scripts):
         assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in policy
     assert not re.search(r"url\(|@import|https?:", style)
-    assert not re.search(r"fetch\(|XMLHttpRequest|innerHTML|https?:|eval", script)
+    for script in scripts:
+        assert not re.search(r"fetch\(|XMLHttpRequest|innerHTML|https?:|eval", script)
 
 
 def test_the_viewer_s_data_survives_in_its_script(page):
@@ -281,7 +293,11 @@ def test_control_characters_are_made_visible():
 
 
 def test_loss_spikes_are_told(page):
-    assert any(text.startswith("3: steps whose loss was more than five standard") for text in page.text("dd"))
+    said = [" ".join(text.split()) for text in page.text("dd")]
+    assert any(
+        text.startswith("3: steps whose loss was more than 5 standard deviations above the mean of the 50")
+        for text in said
+    )
 
 
 def test_links_lead_to_sections_that_exist(page):
@@ -298,6 +314,65 @@ def test_every_image_has_a_description(page):
 
 def test_equal_inputs_give_equal_bytes(html):
     assert render(inputs(), LINEAGE, {"Python": "3.11", "processor": HOSTILE}) == html
+
+
+def test_another_machine_s_page_differs_in_its_environment_alone(html):
+    other = render(inputs(), LINEAGE, {"Python": "3.12", "cores": CONTROLS})
+    cut = re.compile('<section id="environment">.*?</section>', re.DOTALL)
+    assert other != html and cut.sub("", other) == cut.sub("", html)
+
+
+# --- structure -----------------------------------------------------------------------------------------------------
+
+
+def test_headings_go_down_by_one_level_at_a_time(page):
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_header_contents_and_main_part_are_landmarks(page):
+    tags = [tag for tag, _ in page.elements]
+    assert [tags.count(landmark) for landmark in ("header", "nav", "main")] == [1, 1, 1]
+    sections = ["#" + own["id"] for tag, own in page.elements if tag == "section"]
+    links = [own["href"] for tag, own in page.elements if tag == "a"]
+    assert links[2 : 2 + len(sections)] == sections  # after the two above the contents
+
+
+def test_tables_that_can_be_sorted_have_one_row_of_heads(page):
+    sortable = [text for text in page.text("table", **{"class": "sortable"})]
+    assert sum("Recall" in text for text in sortable) == 1 and sum("sha256" in text for text in sortable) == 2
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.2)."""
+    shares = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def palettes() -> list[dict[str, str]]:
+    """The page's colours by name, light and dark, with those of the figures' text."""
+    style = (TEMPLATES / "style.css").read_text("utf-8")
+    blocks = re.findall(r":root \{([^}]*)\}", style)
+    found = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in blocks]
+    roles = {"figure-ink": theme.INK, "figure-muted": theme.MUTED, "figure-green": theme.GREEN}
+    light, dark = found[:2]
+    return [light | roles, dark | {name: theme.DARK[color] for name, color in roles.items()}]
+
+
+@pytest.mark.parametrize("palette", palettes(), ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("text", "back"),
+    [
+        *((text, back) for text in ("ink", "muted", "accent") for back in ("page", "panel")),
+        *(("pass", "pass-back"), ("fail", "fail-back"), ("muted", "skip-back")),
+        *((f"figure-{text}", "page") for text in ("ink", "muted", "green")),
+    ],
+)
+def test_text_can_be_read_on_its_background(palette, text, back):
+    lighter, darker = sorted((luminance(palette[text]), luminance(palette[back])), reverse=True)
+    assert (lighter + 0.05) / (darker + 0.05) >= 4.5
 
 
 # --- content -------------------------------------------------------------------------------------------------------
@@ -460,8 +535,92 @@ def test_published_scores_stand_beside_the_data_they_were_measured_on_alone():
     assert "0.2955" in section_of(data, "completion")
 
 
+def fineweb_edu() -> dict:
+    """The inputs of a model of GPT-2's vocabulary and context on FineWeb-Edu's sample of ten billion tokens."""
+    data = inputs()
+    sample = {"config": "sample-10BT", "split": "train"}
+    corpus = {"source": "hub", "repo": "HuggingFaceFW/fineweb-edu", "commit": "c" * 40, "selection": sample}
+    data["sets"]["corpus"], data["tokens"]["tokenizer"] = corpus, OPENAI_TOKENIZER
+    data["pretrain"]["metrics"]["block_size"] = 1024
+    return data
+
+
+def test_openai_s_loss_stands_beside_its_corpus_vocabulary_and_context_alone():
+    data = fineweb_edu()
+    assert loss_reference(data) == ("FineWeb-Edu", 3.292)
+    assert "The green one is OpenAI’s 124M" in section_of(data, "training")
+    data["sets"]["corpus"]["repo"] = "HuggingFaceFW/fineweb"
+    assert loss_reference(data) == ("FineWeb", 3.425)
+    for path, value in (
+        (("sets", "corpus", "repo"), "HuggingFaceFW/fineweb-2"),
+        (("sets", "corpus", "selection"), {"files": ["*"]}),
+        (("tokens", "tokenizer"), "ab" * 32),
+        (("pretrain", "metrics", "block_size"), 512),
+    ):
+        other = fineweb_edu()
+        *above, last = path
+        place = other
+        for key in above:
+            place = place[key]
+        place[last] = value
+        assert loss_reference(other) is None
+        assert "green" not in section_of(other, "training")
+
+
+@pytest.mark.realdata
+def test_openai_s_vocabulary_is_known_by_its_fingerprint(real_data, monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(real_data / "tiktoken"))
+    assert Tokenizer.gpt2().fingerprint == OPENAI_TOKENIZER
+
+
+def test_completions_scored_during_pretraining_are_drawn_where_there_are_any():
+    data, words = inputs(), "while the model was pretrained"
+    assert words not in section_of(data, "completion")
+    data["pretrain"]["val"] = csv(step=[0, 4, 8], tokens=[0, 4, 8], loss=[5.7, 3.0, 2.2], acc_norm=[0.24, "", 0.3])
+    assert words in section_of(data, "completion")
+    svg = figures.completion_curve(data["pretrain"]["val"], 0.2955)
+    texts = [element.text for element in ElementTree.fromstring(svg).iter()]
+    assert "chance" in texts and "0.2955: OpenAI's 124M" in texts
+    assert "0.2955: OpenAI's 124M" not in figures.completion_curve(data["pretrain"]["val"], None)
+
+
+def card_of(data: dict) -> str:
+    return " ".join(section_of(data, "card").split())
+
+
+def test_the_card_says_where_model_and_data_come_from():
+    card = card_of(inputs())
+    for words in (
+        "trained here from GPT-2’s initialization: 8 steps",
+        "not GPT-2’s",
+        "docstrings of installed packages (1)",
+    ):
+        assert words in card
+    for words in ("not known here: see its page on the hub", "files of whoever ran this", "MIT license"):
+        assert words in card
+    assert "WebText" not in card and "judge" not in card and "OpenAI’s weights" not in card
+
+
+def test_the_card_of_openai_s_model_names_it_and_its_licence():
+    data = fineweb_edu()
+    data["gpt2"] = {"source": "hub", "repo": "openai-community/gpt2", "revision": "main", "commit": "f" * 40}
+    data["pretrain"]["metrics"] |= {"init": "gpt2", "steps": 0, "tokens": 0, "train_loss": None}
+    data["pretrain"]["train"] = []
+    card = card_of(data)
+    for words in (f"those of openai-community/gpt2, commit {'f' * 12}, unchanged<", "WebText", "GPT-2’s own", "ODC-By"):
+        assert words in card
+    assert "technical English alone" not in card
+    assert "validation of the pretrained model" in card
+    data = inputs()
+    data["gpt2"] = {"source": "local", "files": []}
+    data["pretrain"]["metrics"] |= {"init": "gpt2"}
+    assert "data/local/gpt2, trained further here: 8 steps, 100 tokens" in card_of(data)
+
+
 def test_the_headline_holds_numbers_without_timings():
     collected = headline(inputs())
+    claims = collected.pop("claims")
+    assert claims["context"] == PASS and claims["openai_harness"] == NOT_RUN and len(claims) == 12
     assert collected["verdicts"] == {"passed": 10, "failed": 0, "not_run": 2}
     assert collected["attention"]["induction"] == 0.5
     assert all(isinstance(value, (int, float)) for section in collected.values() for value in section.values())
@@ -476,6 +635,19 @@ def test_lineage_tells_what_is_recorded_and_what_is_not(page):
     changed = copy.deepcopy(LOCK)
     changed["stages"]["pretrain"]["outs"][0]["md5"] = "0" * 32
     assert lineage(["pretrain"], changed)[0]["hash"] != recorded["hash"]
+
+
+def test_what_differs_from_the_sample_makes_this_run_of_it(page):
+    sample = {"seed": 1, "train": {"lr": 0.5, "steps": 3, "lora": {"rank": 1}, "note": None}, "tokens": {"a": ["x"]}}
+    own = {"train": {"lr": 1e-05, "steps": 3, "lora": {"rank": 2}, "note": HOSTILE}, "tokens": {"a": ["x", "# y: z"]}}
+    lock = {"stages": {"a": {"cmd": "", "params": {"params.yaml": {"seed": 1, "train": own["train"]}}}}}
+    lock["stages"]["b"] = {"cmd": "", "params": {"params.yaml": {"tokens.a": own["tokens"]["a"]}}}
+    stages = lineage(["a", "b", "c"], lock)
+    overlay = {"tokens": own["tokens"], "train": {name: own["train"][name] for name in ("lr", "lora", "note")}}
+    assert YAML(typ="safe", pure=True).load(changes(stages, sample)) == overlay
+    del lock["stages"]["a"], lock["stages"]["b"]
+    assert changes(lineage(["a", "b", "c"], lock), sample) == ""
+    assert f"train:\n  lr: 0.001\n  note: {json.dumps(HOSTILE, ensure_ascii=False)}" in page.text("pre", dir="auto")
 
 
 def test_the_environment_names_no_machine():

@@ -280,7 +280,8 @@ def test_hostile_text_is_text(opened, name):
     assert page.locator("#viewer-from bdi").all_text_contents() == TOKENS[1]
     token(page, "to", 0).hover()
     assert HOSTILE in page.locator("#viewer-token").text_content()
-    assert page.locator("img[src=x]").count() == 0 and page.locator("script").count() == 2
+    assert page.locator("img[src=x]").count() == 0
+    assert page.locator("script").count() == {"explorer": 2, "report": 3}[name]  # data, viewer, sorting of tables
     widths = page.locator("#viewer-tokens button").evaluate_all("all => all.map((b) => b.scrollWidth - b.clientWidth)")
     assert max(widths) <= 0  # long tokens are cut, not spilled
 

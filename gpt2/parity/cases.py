@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 
@@ -13,6 +14,20 @@ LOGIT_TOLERANCE = 1e-4  # largest absolute difference, of logits up to 50 or so;
 RESIDUAL_TOLERANCE = 1e-5  # largest difference in a share of the largest number: of the residual stream
 LOSS_TOLERANCE = 1e-5  # nats a token
 GRADIENT_TOLERANCE = 1e-4  # |g - g'| / |g'| of one parameter
+
+Kind = Literal[  # what is compared: metrics and the report's claims are about all cases of a kind
+    "shapes",
+    "weights",
+    "token ids",
+    "residual stream",
+    "logits",
+    "loss",
+    "gradients",
+    "bfloat16",
+    "greedy tokens",
+    "sampled tokens",
+    "texts",
+]
 
 
 def logit_tolerance(largest: float) -> float:
@@ -30,6 +45,7 @@ class Case:
     """One comparison: of which model, what, how many numbers; the value must not exceed the tolerance."""
 
     case: str
+    kind: Kind
     quantity: str
     compared: int
     value: float
@@ -50,14 +66,14 @@ def metrics(cases: Sequence[Case]) -> dict:
     float32; `greedy_match` and `sampled_match`, the shares of tokens that are equal; `cases` and `cases_passed`.
     """
 
-    def of_kind(quantity: str) -> list[Case]:
-        return [case for case in cases if case.quantity.startswith(quantity)]
+    def of_kind(kind: Kind) -> list[Case]:
+        return [case for case in cases if case.kind == kind]
 
-    def largest(quantity: str) -> float:
-        return worst([case.value for case in of_kind(quantity)])
+    def largest(kind: Kind) -> float:
+        return worst([case.value for case in of_kind(kind)])
 
-    def match(quantity: str) -> float:
-        of = of_kind(quantity)
+    def match(kind: Kind) -> float:
+        of = of_kind(kind)
         return 1 - sum(case.value * case.compared for case in of) / sum(case.compared for case in of)
 
     return {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gpt2.generation import continuations
-from gpt2.parity.cases import Case
+from gpt2.parity.cases import Case, Kind
 from gpt2.parity.forward import left_padded
 from gpt2.parity.pairs import Pair
 from gpt2.sampling import GREEDY, Sampling
@@ -37,7 +37,7 @@ def greedy_case(pair: Pair, prompts: list[Tensor], new_tokens: int) -> Case:
     ids, mask = left_padded(prompts)  # (P, T)
     theirs = their_tokens(pair, ids, mask, new_tokens, do_sample=False)
     ours = continuations(pair.ours, [prompt.tolist() for prompt in prompts], new_tokens, GREEDY)
-    return _tokens_case(pair, "greedy tokens", torch.tensor(ours), theirs)
+    return _tokens_case(pair, "greedy tokens", "greedy tokens", torch.tensor(ours), theirs)
 
 
 def sampling_case(pair: Pair, name: str, prompts: list[Tensor], new_tokens: int, seed: int) -> Case:
@@ -51,7 +51,8 @@ def sampling_case(pair: Pair, name: str, prompts: list[Tensor], new_tokens: int,
             torch.manual_seed(seed)
             ids = prompt[None]
             theirs.append(their_tokens(pair, ids, torch.ones_like(ids), new_tokens, do_sample=True, **asdict(sampling)))
-    return _tokens_case(pair, f"sampled tokens, {name}", torch.tensor(ours), torch.cat(theirs))
+    quantity = f"sampled tokens, {name}"
+    return _tokens_case(pair, "sampled tokens", quantity, torch.tensor(ours), torch.cat(theirs))
 
 
 @torch.inference_mode()
@@ -65,6 +66,6 @@ def their_tokens(pair: Pair, ids: Tensor, mask: Tensor, new_tokens: int, **setti
     return pair.theirs.generate(ids, attention_mask=mask, **options)[:, ids.size(1) :]
 
 
-def _tokens_case(pair: Pair, quantity: str, ours: Tensor, theirs: Tensor) -> Case:
+def _tokens_case(pair: Pair, kind: Kind, quantity: str, ours: Tensor, theirs: Tensor) -> Case:
     """The share of tokens (P, new_tokens) that differ."""
-    return pair.case(quantity, theirs.numel(), (ours != theirs).double().mean().item(), 0.0)
+    return pair.case(kind, quantity, theirs.numel(), (ours != theirs).double().mean().item(), 0.0)

@@ -27,9 +27,8 @@ from gpt2.parity.pairs import Pair
 
 def logit_case(pair: Pair, quantity: str, ours: Tensor, theirs: Tensor) -> Case:
     """The largest absolute difference of logits (..., V)."""
-    return pair.case(
-        quantity, theirs.numel(), (ours - theirs).abs().max().item(), logit_tolerance(theirs.abs().max().item())
-    )
+    difference, largest = (ours - theirs).abs().max().item(), theirs.abs().max().item()
+    return pair.case("logits", quantity, theirs.numel(), difference, logit_tolerance(largest))
 
 
 # --- one forward pass ----------------------------------------------------------------------------------------------
@@ -42,7 +41,8 @@ def forward_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
         ours, theirs = pair.ours(tokens), pair.theirs(tokens).logits  # (B, T, V)
     differences = [_relative(*layers) for layers in zip(ours_residual, their_residual, strict=True)]
     compared = sum(layer.numel() for layer in their_residual)
-    yield pair.case("residual stream after every layer", compared, worst(differences), RESIDUAL_TOLERANCE)
+    quantity = "residual stream after every layer"
+    yield pair.case("residual stream", quantity, compared, worst(differences), RESIDUAL_TOLERANCE)
     yield logit_case(pair, "logits", ours, theirs)
 
 
@@ -115,7 +115,7 @@ def training_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
     inputs, targets = tokens[:, :-1], tokens[:, 1:]  # (B, T)
     ours = pair.ours(inputs, targets) / targets.numel()
     theirs = pair.theirs(tokens, labels=tokens).loss  # which shifts the labels by itself
-    yield pair.case("loss", targets.numel(), abs(ours.item() - theirs.item()), LOSS_TOLERANCE)
+    yield pair.case("loss", "loss", targets.numel(), abs(ours.item() - theirs.item()), LOSS_TOLERANCE)
     ours.backward()
     differences: list[float] = []
     hooks = []
@@ -125,7 +125,7 @@ def training_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
     theirs.backward()
     for hook in hooks:
         hook.remove()
-    yield pair.case("gradients by all parameters", len(hooks), worst(differences), GRADIENT_TOLERANCE)
+    yield pair.case("gradients", "gradients by all parameters", len(hooks), worst(differences), GRADIENT_TOLERANCE)
 
 
 @torch.no_grad()
@@ -155,7 +155,7 @@ def bfloat16_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
         with context:
             ours, theirs = pair.ours(tokens).float(), pair.theirs(tokens).logits.float()
         tolerance = math.sqrt(2) * _rms(theirs - expected)
-        yield pair.case(f"bfloat16 {quantity}, logits", theirs.numel(), _rms(ours - theirs), tolerance)
+        yield pair.case("bfloat16", f"bfloat16 {quantity}, logits", theirs.numel(), _rms(ours - theirs), tolerance)
 
 
 def _rms(x: Tensor) -> float:

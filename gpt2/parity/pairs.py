@@ -10,7 +10,7 @@ import torch
 from gpt2 import weights
 from gpt2.config import OPENAI_SHAPES, openai_config
 from gpt2.model import GPT
-from gpt2.parity.cases import Case
+from gpt2.parity.cases import Case, Kind
 
 DEPTHS = {"gpt2-large": 3, "gpt2-xl": 2}  # blocks that are compared: each model would take 3 and 6 GB, and as much time
 
@@ -23,9 +23,9 @@ class Pair:
     ours: GPT
     theirs: torch.nn.Module
 
-    def case(self, quantity: str, compared: int, value: float, tolerance: float) -> Case:
+    def case(self, kind: Kind, quantity: str, compared: int, value: float, tolerance: float) -> Case:
         """A case of this pair."""
-        return Case(self.name, quantity, compared, value, tolerance)
+        return Case(self.name, kind, quantity, compared, value, tolerance)
 
 
 def from_checkpoint(name: str, directory: Path) -> Pair:
@@ -95,7 +95,7 @@ def weights_case(pair: Pair) -> Case:
         ((key, converted),) = weights.to_hf({name: tensor}).items()
         equal += key in theirs and torch.equal(converted, theirs[key])
     compared = max(len(ours), len(theirs))
-    return pair.case("weights, ours into transformers", compared, 1 - equal / compared, 0.0)
+    return pair.case("weights", "weights, ours into transformers", compared, 1 - equal / compared, 0.0)
 
 
 def shape_case(name: str, shape: str) -> Case:
@@ -107,7 +107,7 @@ def shape_case(name: str, shape: str) -> Case:
         theirs = weights.from_hf(GPT2LMHeadModel(GPT2Config(**OPENAI_SHAPES[shape])).state_dict())
     names = ours.keys() | theirs.keys()
     differing = [n for n in names if n not in ours or n not in theirs or ours[n].shape != theirs[n].shape]
-    return Case(name, "names and shapes of the whole model", len(names), len(differing) / len(names), 0.0)
+    return Case(name, "shapes", "names and shapes of the whole model", len(names), len(differing) / len(names), 0.0)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def experiment(directory: Path, prompt_tokens: int, new_tokens: int, seed: int) 
                 if number == 0:
                     rows += [told_all[-1], *_one_left_by_one(theirs, goal, prompt, settings, ours)]
     differing = sum(row["outcome"] != SAME for row in told_all) / len(told_all)
-    return rows, Case("our checkpoint", "texts of transformers.pipeline", len(told_all), differing, 0.0)
+    return rows, Case("our checkpoint", "texts", "texts of transformers.pipeline", len(told_all), differing, 0.0)
 
 
 def _one_left_by_one(theirs, goal: str, prompt: str, settings: dict, ours: str) -> Iterator[dict]:

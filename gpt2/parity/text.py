@@ -30,4 +30,5 @@ def tokenizer_case(name: str, directory: Path) -> Case:
     ours = Tokenizer.load(directory)
     theirs = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     differing = [text for text in HOSTILE_TEXTS if ours.encode(text) != theirs.encode(text, split_special_tokens=True)]
-    return Case(name, "token ids of texts", len(HOSTILE_TEXTS), len(differing) / len(HOSTILE_TEXTS), 0.0)
+    share = len(differing) / len(HOSTILE_TEXTS)
+    return Case(name, "token ids", "token ids of texts", len(HOSTILE_TEXTS), share, 0.0)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from gpt2.report.text import shortened
-from gpt2.report.theme import BLUE, HEAT, INK, MUTED, ORANGE, bare, name_line, styled, to_svg
+from gpt2.report.theme import BLUE, GREEN, HEAT, INK, MUTED, ORANGE, bare, name_line, styled, to_svg
 from gpt2.report.verdicts import CHANCE
 
 LONGEST_LABEL = 24  # characters, along an axis
@@ -27,14 +27,24 @@ def thinned(values: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values)))
 
 
-def loss_curve(train: list[dict], val: list[dict], vocab_size: int, unigram_entropy: float) -> str:
-    """Training and validation loss in nats a token against tokens seen, with two lines for what needs no learning."""
+def loss_curve(
+    train: list[dict],
+    val: list[dict],
+    vocab_size: int,
+    unigram_entropy: float,
+    reference: tuple[str, float] | None,
+) -> str:
+    """Training and validation loss in nats a token against tokens seen, with two lines for what needs no learning, and
+    one for `reference`: what OpenAI's 124M reaches on the named corpus."""
     with styled():
         figure = Figure(figsize=(7.6, 3.6))
         axes = figure.subplots()
         _losses(axes, train, val, "tokens")
         name_line(axes, math.log(vocab_size), f"ln V = {math.log(vocab_size):.3f}: every token equally likely")
         name_line(axes, unigram_entropy, f"{unigram_entropy:.3f}: token frequencies alone")
+        if reference:
+            corpus, loss = reference
+            name_line(axes, loss, f"{loss:.3f}: OpenAI's 124M on {corpus}", GREEN, side="left")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set(xlabel="tokens seen", ylabel="loss, nats a token")
         axes.set_ylim(top=math.log(vocab_size) * 1.08)
@@ -117,6 +127,23 @@ def completion(metrics: dict) -> str:
         axes.set(xlim=(0, min(1, max(0.5, highest))), ylim=(-0.6, 3.8), xlabel="accuracy, ± 2 standard errors")
         axes.set_yticks(range(len(rules)), [how for _, how in rules])
         axes.grid(False, axis="y")
+        return to_svg(figure)
+
+
+def completion_curve(val: list[dict], reference: float | None) -> str:
+    """`acc_norm` of the completions against tokens seen, where training stopped to score them, beside chance and, if
+    others have measured it on the same examples, what OpenAI's 124M reaches."""
+    scored = [row for row in val if row["acc_norm"]]
+    with styled():
+        figure = Figure(figsize=(7.6, 2.4))
+        axes = figure.subplots()
+        axes.plot(column(scored, "tokens"), column(scored, "acc_norm"), color=ORANGE, marker="o", markersize=4)
+        name_line(axes, CHANCE, "chance")
+        if reference:
+            name_line(axes, reference, f"{reference:.4f}: OpenAI's 124M", GREEN, side="left")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set(xlabel="tokens seen", ylabel="acc_norm")
+        axes.margins(x=0.01, y=0.15)
         return to_svg(figure)
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 
 PACKAGES = ("torch", "transformers", "tiktoken", "numpy", "scikit-learn", "dvc")
@@ -31,6 +32,21 @@ def _flat(value: object, name: str = "") -> list[tuple[str, object]]:
     if not isinstance(value, dict):
         return [(name, value)]
     return [pair for key, below in value.items() for pair in _flat(below, f"{name}.{key}" if name else key)]
+
+
+def changes(stages: list[dict], sample: dict) -> str:
+    """The recorded params that differ from those of `sample`, as an overlay that makes the one into the other: YAML,
+    each value as JSON, which is YAML too. "" where none differs."""
+    shipped = dict(_flat(sample))
+    recorded = {key: value for stage in stages for key, value in stage.get("params", {}).items()}
+    lines, above = [], []
+    for key in sorted((key for key in recorded if recorded[key] != shipped.get(key)), key=lambda key: key.split(".")):
+        *sections, name = key.split(".")
+        common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(sections, above, strict=False))))
+        lines += [f"{'  ' * depth}{sections[depth]}:" for depth in range(common, len(sections))]
+        lines.append(f"{'  ' * len(sections)}{name}: {json.dumps(recorded[key], ensure_ascii=False)}")
+        above = sections
+    return "\n".join(lines)
 
 
 def environment() -> dict[str, str]:

@@ -9,6 +9,7 @@
     instruction             metrics, train, val, responses
     parity                  metrics, cases, pipeline       hellaswag         metrics, predictions
     attention               metrics, heads, mapping, neighbours, norms, attention (of the viewer), figures (SVG by name)
+    sample                  the params that the project ships
 
 JSON as it was read; csv and JSON lines as lists of rows, the values of csv as text.
 """
@@ -22,9 +23,21 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from gpt2 import spikes
 from gpt2.report import figures
+from gpt2.report.card import data_table
+from gpt2.report.lineage import changes
 from gpt2.report.text import printable, shortened
-from gpt2.report.verdicts import FAIL, HELLASWAG_REFERENCES, NOT_RUN, PASS, is_whole_hellaswag, verdicts
+from gpt2.report.verdicts import (
+    FAIL,
+    HELLASWAG_REFERENCES,
+    NOT_RUN,
+    OPENAI_TOKENIZER,
+    PASS,
+    is_whole_hellaswag,
+    loss_reference,
+    verdicts,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 VIEWER = ("state", "heads", "tokens", "map", "controls")  # parts of the script, in this order
@@ -39,14 +52,20 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
     return _page(
         "page.html",
         "GPT-2 laboratory: report",
+        [_script("tables"), _viewer()],
         **data,
         lineage=lineage,
+        changes=changes(lineage, data["sample"]),
         environment=environment,
         verdicts=verdicts(data),
         figures=_figures(data),
         parity_cases=_by_model(data["parity"]["cases"]),
         protocols=_protocols(data["hellaswag"]["metrics"]),
         is_whole_hellaswag=is_whole_hellaswag(data),
+        loss_reference=loss_reference(data),
+        openai_tokenizer=OPENAI_TOKENIZER,
+        data_table=data_table(data),
+        spikes=spikes,
         endings=_endings(data["hellaswag"]["predictions"]),
         most_attended=_most_attended(data["attention"]),
         mistakes=_mistakes(data["classification"]["predictions"]),
@@ -57,15 +76,18 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
 
 def explorer(title: str, attention: dict) -> str:
     """A page with the attention viewer alone; `attention` is the viewer's data, of gpt2/attention.py."""
-    return _page("explorer.html", title, attention={"attention": attention})
+    return _page("explorer.html", title, [_viewer()], attention={"attention": attention})
 
 
 def headline(data: dict) -> dict[str, dict]:
-    """The metrics of every section, and how many claims hold: what `reports/metrics.json` holds. No timings."""
+    """The metrics of every section, each claim's status by its name, and how many claims hold: what
+    `reports/metrics.json` holds. No timings."""
     sections = ("pretrain", "classification", "instruction", "parity", "hellaswag", "attention")
-    held = Counter(verdict.status for verdict in verdicts(data))
+    claims = {verdict.name: verdict.status for verdict in verdicts(data)}
+    held = Counter(claims.values())
     return {
         "verdicts": {"passed": held[PASS], "failed": held[FAIL], "not_run": held[NOT_RUN]},
+        "claims": claims,
         **{section: dict(_numbers(data[section]["metrics"])) for section in sections},
     }
 
@@ -78,17 +100,20 @@ def _numbers(metrics: dict) -> Iterator[tuple[str, float]]:
             yield name, value
 
 
-def _page(template: str, title: str, **values: object) -> str:
+def _page(template: str, title: str, scripts: Sequence[str], **values: object) -> str:
     """A template filled, with the style sheet and the scripts in it."""
-    style, scripts = (TEMPLATES / "style.css").read_text("utf-8"), [_viewer_script()]
+    style = (TEMPLATES / "style.css").read_text("utf-8")
     policy = _policy(style, scripts)
     return _jinja().get_template(template).render(title=title, style=style, scripts=scripts, policy=policy, **values)
 
 
-def _viewer_script() -> str:
+def _script(name: str) -> str:
+    return (TEMPLATES / f"{name}.js").read_text("utf-8")
+
+
+def _viewer() -> str:
     """The parts of the attention viewer as one script, with names of its own."""
-    parts = [(TEMPLATES / "viewer" / f"{part}.js").read_text("utf-8") for part in VIEWER]
-    return "\n".join(['"use strict";', "{", *parts, "}"])
+    return "\n".join(['"use strict";', "{", *(_script(f"viewer/{part}") for part in VIEWER), "}"])
 
 
 def _jinja() -> Environment:
@@ -121,12 +146,21 @@ def _policy(style: str, scripts: Sequence[str]) -> str:
 def _figures(data: dict) -> dict[str, str]:
     pretrain, classification, instruction = data["pretrain"], data["classification"], data["instruction"]
     metrics, labels = pretrain["metrics"], data["labels"]
-    trained = {"schedule": figures.schedule(pretrain["train"])} if pretrain["train"] else {}
+    some = {}
+    if pretrain["train"]:
+        some["schedule"] = figures.schedule(pretrain["train"])
+    if "acc_norm" in pretrain["val"][0]:
+        published = HELLASWAG_REFERENCES["completion"]["acc_norm"] if is_whole_hellaswag(data) else None
+        some["completion_curve"] = figures.completion_curve(pretrain["val"], published)
     return {
-        **trained,
+        **some,
         "lengths": figures.lengths(data["tokens"]["splits"]),
         "loss": figures.loss_curve(
-            pretrain["train"], pretrain["val"], metrics["vocab_size"], metrics["unigram_entropy"]
+            pretrain["train"],
+            pretrain["val"],
+            metrics["vocab_size"],
+            metrics["unigram_entropy"],
+            loss_reference(data),
         ),
         "completion": figures.completion(data["hellaswag"]["metrics"]),
         "classification": figures.finetuning_curve(classification["train"], classification["val"], "text"),

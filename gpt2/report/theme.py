@@ -96,16 +96,16 @@ def bare(axes: Axes) -> None:
     axes.tick_params(length=0)
 
 
-def name_line(axes: Axes, y: float, text: str, color: str = MUTED) -> None:
-    """A dashed horizontal line, named where it ends."""
+def name_line(axes: Axes, y: float, text: str, color: str = MUTED, side: str = "right") -> None:
+    """A dashed horizontal line, named where it ends, or where it begins."""
     axes.axhline(y, color=color, linewidth=1, linestyle=(0, (4, 3)))
     axes.annotate(
         text,
-        (1, y),
+        (1 if side == "right" else 0, y),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
+        xytext=(0 if side == "right" else 4, 3),
         textcoords="offset points",
         color=color,
-        ha="right",
+        ha=side,
         va="bottom",
     )

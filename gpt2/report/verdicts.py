@@ -17,14 +17,21 @@ HELLASWAG_REFERENCES = {
     "harness": {"prefix": "harness_", "acc": 0.2892, "acc_norm": 0.3114, "norm": "sum a character"},
 }
 HELLASWAG_TOLERANCE = 0.002  # covers rounding near ties
+# Nats a token of OpenAI's 124M over windows of 1,024 tokens, on the documents that others held out of samples of ten
+# billion tokens: of FineWeb in llm.c, of FineWeb-Edu in build-nanogpt.
+LOSS_REFERENCES = {"HuggingFaceFW/fineweb": ("FineWeb", 3.425), "HuggingFaceFW/fineweb-edu": ("FineWeb-Edu", 3.292)}
+LOSS_SELECTION = {"config": "sample-10BT", "split": "train"}
+LOSS_WINDOW = 1024
+OPENAI_TOKENIZER = "af0cef9ba46f5448ba140da917cbe92e677a268d56c731855633f7db19bc7bcf"  # fingerprint of its vocabulary
 
 PASS, FAIL, NOT_RUN = "pass", "fail", "not run"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One row."""
+    """One row; `name` is the claim's for programs."""
 
+    name: str
     claim: str
     ours: str
     n: int | None  # of examples or values compared, where the figure has a number of them
@@ -59,6 +66,7 @@ def _pretraining(metrics: dict) -> list[Verdict]:
     fresh = metrics["init"] == "scratch"
     return [
         Verdict(
+            name="initial_loss",
             claim="Before training the model takes every token for equally likely: its loss is ln V",
             ours=f"{initial:.3f}",
             n=None,
@@ -67,6 +75,7 @@ def _pretraining(metrics: dict) -> list[Verdict]:
             status=_status(abs(initial - uniform) <= INITIAL_LOSS_TOLERANCE) if fresh else NOT_RUN,
         ),
         Verdict(
+            name="context",
             claim="Training taught it context: validation loss is far below what token frequencies alone reach",
             ours=f"{loss:.3f}",
             n=None,
@@ -80,6 +89,7 @@ def _pretraining(metrics: dict) -> list[Verdict]:
 def _classification(metrics: dict) -> Verdict:
     limit = metrics["majority_accuracy"] + ACCURACY_MARGIN
     return Verdict(
+        name="classification",
         claim="Fine-tuned, it classifies texts far better than always answering the commonest label",
         ours=_share(metrics["accuracy"], metrics["accuracy_stderr"]),
         n=metrics["n"],
@@ -92,6 +102,7 @@ def _classification(metrics: dict) -> Verdict:
 def _instruction(metrics: dict) -> Verdict:
     limit = RESPONSE_LOSS * metrics["test_loss_before"]
     return Verdict(
+        name="instructions",
         claim="Fine-tuning on instructions lowers the loss of responses that it has not seen by 15% or more",
         ours=f"{metrics['test_loss']:.3f}",
         n=metrics["test_examples"],
@@ -104,6 +115,7 @@ def _instruction(metrics: dict) -> Verdict:
 def _completion(metrics: dict) -> Verdict:
     value, stderr = metrics["acc_norm"], metrics["acc_norm_stderr"]
     return Verdict(
+        name="completions",
         claim="It finds the true one of four next sentences more often than chance would",
         ours=_share(value, stderr),
         n=metrics["n"],
@@ -118,6 +130,7 @@ def _parity(metrics: dict, cases: list[dict]) -> list[Verdict]:
     whole = "yes: same weights and tokens"
     return [
         _cases_verdict(
+            "logits",
             "transformers computes the same logits from the same weights",
             f"{metrics['max_abs_logit_diff']:.1e} at most",
             cases,
@@ -125,6 +138,7 @@ def _parity(metrics: dict, cases: list[dict]) -> list[Verdict]:
             whole,
         ),
         _cases_verdict(
+            "gradients",
             "Its gradients are the same, parameter by parameter",
             f"{metrics['max_gradient_diff']:.1e} of a gradient at most",
             cases,
@@ -132,6 +146,7 @@ def _parity(metrics: dict, cases: list[dict]) -> list[Verdict]:
             whole,
         ),
         _cases_verdict(
+            "greedy_tokens",
             "transformers continues every prompt with the same greedy tokens",
             f"{metrics['greedy_match']:.3f}",
             cases,
@@ -139,6 +154,7 @@ def _parity(metrics: dict, cases: list[dict]) -> list[Verdict]:
             whole,
         ),
         _cases_verdict(
+            "sampled_tokens",
             "It draws the same tokens with the same random numbers: temperature, top-k, top-p, repetition penalty",
             f"{metrics['sampled_match']:.3f}",
             cases,
@@ -146,24 +162,28 @@ def _parity(metrics: dict, cases: list[dict]) -> list[Verdict]:
             f"{whole}, same seeds",
         ),
         _cases_verdict(
+            "parity",
             "Every comparison with transformers agrees: residual stream, loss, bfloat16, tokenizer, text, shapes too",
             f"{_passed(cases)} of {len(cases)} cases",
             cases,
-            "",
+            None,
             "yes",
         ),
     ]
 
 
-def _cases_verdict(claim: str, ours: str, cases: list[dict], quantity: str, same_protocol: str) -> Verdict:
-    """A claim about all cases whose quantity begins so: each within its tolerance."""
-    of = [case for case in cases if case["quantity"].startswith(quantity)]
+def _cases_verdict(
+    name: str, claim: str, ours: str, cases: list[dict], kind: str | None, same_protocol: str
+) -> Verdict:
+    """A claim about all cases of a kind, or about all: each within its tolerance."""
+    of = [case for case in cases if kind in (None, case["kind"])]
     largest = max(float(case["tolerance"]) for case in of)
     return Verdict(
+        name=name,
         claim=claim,
         ours=ours,
-        n=sum(int(case["compared"]) for case in of) if quantity else len(of),
-        reference=("all" if not quantity else f"{largest:g} or less" if largest else "1.000"),
+        n=sum(int(case["compared"]) for case in of) if kind else len(of),
+        reference=("all" if not kind else f"{largest:g} or less" if largest else "1.000"),
         same_protocol=same_protocol,
         status=_status(_passed(of) == len(of)),
     )
@@ -171,6 +191,18 @@ def _cases_verdict(claim: str, ours: str, cases: list[dict], quantity: str, same
 
 def _passed(cases: list[dict]) -> int:
     return sum(case["passed"] == "True" for case in cases)
+
+
+def loss_reference(data: dict) -> tuple[str, float] | None:
+    """The name of the corpus, and the loss that others measured for OpenAI's 124M on documents held out of it: where
+    the corpus is that sample, and the tokens and the windows over which the loss is a mean are OpenAI's."""
+    corpus, tokens = data["sets"]["corpus"], data["tokens"]
+    same = (
+        corpus.get("selection") == LOSS_SELECTION
+        and tokens["tokenizer"] == OPENAI_TOKENIZER
+        and data["pretrain"]["metrics"]["block_size"] == LOSS_WINDOW
+    )
+    return LOSS_REFERENCES.get(corpus.get("repo")) if same else None
 
 
 def is_whole_hellaswag(data: dict) -> bool:
@@ -197,6 +229,7 @@ def _openai(data: dict, protocol: str) -> Verdict:
     expected, how = reference["acc_norm"], f"{protocol} protocol, {reference['norm']}"
     value, stderr = (metrics[f"{reference['prefix']}{name}"] for name in ("acc_norm", "acc_norm_stderr"))
     return Verdict(
+        name=f"openai_{protocol}",
         claim=f"OpenAI's GPT-2 124M scores on HellaSwag what others measured for it ({protocol})",
         ours="not measured" if differences else _share(value, stderr),
         n=None if differences else metrics["n"],

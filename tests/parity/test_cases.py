@@ -7,15 +7,15 @@ import pytest
 from gpt2.parity.cases import LOGIT_TOLERANCE, Case, logit_tolerance, metrics, worst
 
 CASES = [
-    Case("a", "logits", 10, 2e-5, 1e-4),
-    Case("b", "logits, padded batch", 10, 3e-5, 1e-4),
-    Case("a", "bfloat16 weights, logits", 10, 0.2, 0.3),
-    Case("a", "residual stream after every layer", 10, 1e-6, 1e-5),
-    Case("a", "loss", 4, 1e-7, 1e-5),
-    Case("a", "gradients by all parameters", 4, 2e-4, 1e-4),
-    Case("a", "greedy tokens", 30, 0.1, 0.0),
-    Case("b", "greedy tokens", 10, 0.0, 0.0),
-    Case("a", "sampled tokens, top-k", 10, 0.0, 0.0),
+    Case("a", "logits", "logits", 10, 2e-5, 1e-4),
+    Case("b", "logits", "a padded batch", 10, 3e-5, 1e-4),
+    Case("a", "bfloat16", "bfloat16 weights, logits", 10, 0.2, 0.3),
+    Case("a", "residual stream", "residual stream after every layer", 10, 1e-6, 1e-5),
+    Case("a", "loss", "loss", 4, 1e-7, 1e-5),
+    Case("a", "gradients", "gradients by all parameters", 4, 2e-4, 1e-4),
+    Case("a", "greedy tokens", "greedy tokens", 30, 0.1, 0.0),
+    Case("b", "greedy tokens", "greedy tokens", 10, 0.0, 0.0),
+    Case("a", "sampled tokens", "sampled tokens, top-k", 10, 0.0, 0.0),
 ]
 
 
@@ -33,10 +33,10 @@ def test_metrics_are_the_worst_of_all_cases_and_the_share_of_all_tokens():
 
 
 def test_a_value_that_is_no_number_fails():
-    assert not Case("a", "logits", 1, math.nan, 1.0).row()["passed"]
-    assert not Case("a", "logits", 1, math.inf, logit_tolerance(math.inf)).row()["passed"]
+    assert not Case("a", "logits", "logits", 1, math.nan, 1.0).row()["passed"]
+    assert not Case("a", "logits", "logits", 1, math.inf, logit_tolerance(math.inf)).row()["passed"]
     assert math.isnan(worst([0.1, math.nan, 0.2])) and worst([0.1, 0.2]) == 0.2
-    assert math.isnan(metrics([*CASES, Case("c", "logits", 1, math.nan, 1.0)])["max_abs_logit_diff"])
+    assert math.isnan(metrics([*CASES, Case("c", "logits", "logits", 1, math.nan, 1.0)])["max_abs_logit_diff"])
 
 
 def test_larger_logits_may_differ_by_more_and_small_ones_by_the_stated_tolerance():

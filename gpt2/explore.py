@@ -11,7 +11,7 @@ from pathlib import Path
 from gpt2.command import Parser, argument_text, check_out, run, start, within
 from gpt2.exploration import explore, viewer_data
 from gpt2.files import write_text
-from gpt2.report import page
+from gpt2.report.page import explorer
 from gpt2.weights import load_with_tokenizer
 
 
@@ -28,7 +28,7 @@ def _write_page(args: argparse.Namespace) -> None:
     for directory in args.model:
         name = argument_text(str(directory))
         models.append(explore(name, name, *load_with_tokenizer(directory, "cpu"), prompts, args.seed, "--prompt"))
-    write_text(args.out, page.explorer("Attention, head by head", viewer_data(models)))
+    write_text(args.out, explorer("Attention, head by head", viewer_data(models)))
 
 
 def _parser() -> Parser:

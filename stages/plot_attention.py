@@ -12,6 +12,7 @@ from gpt2.exploration import Explored
 from gpt2.files import read_json, write_csv, write_json, write_text
 from gpt2.model import GPT, initial_model
 from gpt2.report import attention_figures, embedding_figures
+from gpt2.report.theme import MODELS
 from gpt2.tokenizer import Tokenizer
 from gpt2.weights import load_with_tokenizer, read_config
 from stages.stage import Stage, run
@@ -22,13 +23,13 @@ OUT = "reports/attention"
 def models(stage: Stage) -> Iterator[tuple[str, str, GPT, Tokenizer]]:
     """Name, title, model and tokenizer of each that is looked at, one after the other."""
     checkpoint, openai = stage.dep("data/models/pretrain"), stage.dep("data/models/gpt2")
-    yield "trained", "trained here", *load_with_tokenizer(checkpoint, "cpu")
-    # Pretraining keeps no copy of the model it began with; the same seed makes the same one again.
+    yield "trained", MODELS["trained"], *load_with_tokenizer(checkpoint, "cpu")
+    # Pretraining from scratch keeps no copy of the model it began with; the same seed makes the same one again.
     config, _ = read_config(checkpoint)
-    yield "initial", "at initialization", initial_model(config, stage.param("seed")).eval(), Tokenizer.load(checkpoint)
+    yield "initial", MODELS["initial"], initial_model(config, stage.param("seed")).eval(), Tokenizer.load(checkpoint)
     if (openai / "config.json").exists():
         origin = read_json(openai / "manifest.json").get("repo", "data/local/gpt2")
-        yield "openai", f"OpenAI's weights ({origin})", *load_with_tokenizer(openai, "cpu")
+        yield "openai", f"{MODELS['openai']} ({origin})", *load_with_tokenizer(openai, "cpu")
 
 
 def main(stage: Stage) -> None:

@@ -5,10 +5,12 @@ import json
 import pytest
 
 from gpt2 import weights
+from gpt2.exploration import explore, viewer_data
 from gpt2.explore import main
-from gpt2.report import page
 from gpt2.tokenizer import Tokenizer
+from gpt2.weights import load_with_tokenizer
 from tests.small import byte_tokenizer, exit_status, small_model
+from tests.test_report import Page
 
 HOSTILE = "</script>😀 שלום\x1b"
 
@@ -24,19 +26,16 @@ def models(tmp_path_factory):
     return place
 
 
-@pytest.fixture(autouse=True)
-def explorer(monkeypatch):
-    if not hasattr(page, "explorer"):
-        monkeypatch.setattr(page, "explorer", lambda title, data: json.dumps([title, data]), raising=False)
-
-
 def test_the_page_holds_every_head_of_the_models_on_the_prompts(models, tmp_path):
     out = tmp_path / "attention.html"
     arguments = [f"--model={models / 'one'}", f"--model={models / 'two'}", "--prompt", "ababc", "--prompt", HOSTILE]
     assert main([*arguments, "--out", str(out)]) == 0
     first = out.read_bytes()
-    for name in ("one", "two"):
-        assert str(models / name).encode() in first
+    (shown,) = Page(first.decode()).text("script", type="application/json")
+    loaded = {str(models / name): load_with_tokenizer(models / name, "cpu") for name in ("one", "two")}
+    prompts = ["ababc", HOSTILE]
+    expected = viewer_data([explore(name, name, *model, prompts, 1337, "-") for name, model in loaded.items()])
+    assert json.loads(shown) == expected
     assert main([*arguments, "--out", str(out)]) == 0 and out.read_bytes() == first
     assert [path.name for path in tmp_path.iterdir()] == ["attention.html"]
 

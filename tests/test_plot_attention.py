@@ -80,7 +80,7 @@ def test_two_models_and_openai_s_stand_side_by_side(repository):
 def test_without_openai_s_weights_two_models_are_shown(repository):
     reports = run()
     data = read_json(reports / "attention.json")
-    assert [model["title"] for model in data["models"]] == ["trained here", "at initialization"]
+    assert [model["title"] for model in data["models"]] == ["this run", "random initialization"]
     assert read_csv(reports / "neighbours.csv", may_be_empty=True) == []
     metrics = read_json(reports / "metrics.json")
     assert metrics["mean_entropy"] < metrics["mean_entropy_initial"]
@@ -91,6 +91,6 @@ def test_a_prompt_too_long_for_one_of_the_models_is_named(repository):
     add_openai(repository / "data/models/gpt2")
     params = (repository / "params.yaml").read_text()
     (repository / "params.yaml").write_text(params.replace("the cats and the dogs", "the cats " * 8))
-    with pytest.raises(InputError, match=r"attention.prompts\[0\] = .* trained here: expected 3 to 64"):
+    with pytest.raises(InputError, match=r"attention.prompts\[0\] = .* this run: expected 3 to 64"):
         run()
     assert not (repository / "reports").exists()

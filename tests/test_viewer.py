@@ -1,4 +1,4 @@
-"""The attention viewer in a real browser: what it shows against the numbers that it was given."""
+"""The page in a real browser: what the attention viewer shows against the numbers that it was given, and the tables."""
 
 import base64
 import re
@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from gpt2.report.page import explorer, render
-from tests.test_report import HOSTILE, LINEAGE, inputs
+from tests.test_report import HOSTILE, LINEAGE, csv, inputs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the path (Debian: apt-get install chromium)")
@@ -69,6 +69,9 @@ def files(tmp_path_factory) -> dict[str, Path]:
     """The viewer by itself and the whole report, on disk."""
     place, data = tmp_path_factory.mktemp("page"), inputs()
     data["attention"]["attention"] = viewer_data()
+    data["attention"]["heads"] = csv(
+        model=["trained"] * 5, layer=[0, 0, 0, 1, 1], head=[0, 1, 2, 0, 1], induction=[0.5, 0.125, 0.5, 0.0625, 0.75]
+    )
     data["attention"]["mapping"] = data["attention"]["mapping"][:1] * len(TOKENS[0])
     pages = {"explorer": explorer(HOSTILE, viewer_data()), "report": render(data, LINEAGE, {"note": HOSTILE})}
     for name, html in pages.items():
@@ -311,3 +314,24 @@ def test_paper_has_no_controls_and_a_page_without_scripts_says_so(opened):
     assert not page.locator("#viewer").is_visible()
     page = opened("report", java_script_enabled=False)
     assert page.locator("#viewer-absent").is_visible() and not page.locator("#viewer").is_visible()
+
+
+def test_a_table_sorts_both_ways_and_back_and_leads_to_the_viewer(opened):
+    page = opened("report")
+    page.locator("summary", has_text="The scores in numbers").click()
+    table = page.locator("#attention table.sortable")
+    column = table.locator("th").nth(3)
+    orders = {
+        "ascending": ["0.062", "0.125", "0.500", "0.500", "0.750"],
+        "descending": ["0.750", "0.500", "0.500", "0.125", "0.062"],
+        None: ["0.500", "0.125", "0.500", "0.062", "0.750"],
+    }
+    for order, scores in orders.items():
+        column.get_by_role("button").focus()
+        page.keyboard.press("Enter")
+        assert column.get_attribute("aria-sort") == order
+        assert table.locator("td:nth-child(4)").all_text_contents() == scores
+    column.get_by_role("button").click()
+    assert table.locator("td:nth-child(3)").all_text_contents() == ["0", "1", "0", "2", "1"]  # equal ones stay in order
+    table.locator("a").last.click()
+    page.locator("#viewer-title", has_text="Layer 1, head 1").wait_for()

@@ -75,7 +75,7 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
 
 
 def explorer(title: str, attention: dict) -> str:
-    """A page with the attention viewer alone; `attention` is the viewer's data, of gpt2/attention.py."""
+    """A page with the attention viewer alone; `attention` is the viewer's data, of gpt2/exploration.py."""
     return _page("explorer.html", title, [_viewer()], attention={"attention": attention})
 
 

@@ -31,7 +31,7 @@ HEAT = LinearSegmentedColormap.from_list("heat", ["#3b7dd808", "#3b7dd8ff"]).wit
 DIVERGING = LinearSegmentedColormap.from_list(  # clear at zero
     "diverging", [(0, "#d9722eff"), (0.5, "#d9722e00"), (0.5, "#3b7dd800"), (1, "#3b7dd8ff")]
 )
-MODELS = {"trained": "trained here", "initial": "at initialization", "openai": "OpenAI's weights"}  # in figures
+MODELS = {"trained": "this run", "initial": "random initialization", "openai": "OpenAI's weights"}  # titles by name
 
 RC = {
     "axes.axisbelow": True,

@@ -18,6 +18,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the path (Debian: apt-get install chromium)")
 
 TOKENS = (["A", "·cat", "·sat", "·on", "·a", "·cat"], [HOSTILE, "\\xe2\\x80", "שלום", "😀", "·b"])
+KINDS = ("previous_token", "first_token", "duplicate_token", "induction", "entropy")
 SHAPES = {"trained": (2, 3), "initial": (3, 2)}  # layers, heads
 
 HEAT = "getComputedStyle(document.documentElement).getPropertyValue('--heat')"  # colour of a weight of 1
@@ -52,7 +53,7 @@ def viewer_data() -> dict:
             for prompt, tokens in enumerate(TOKENS)
         ]
         score = [[layer / 10 + head / 100 for head in range(n_head)] for layer in range(n_layer)]
-        scores = dict.fromkeys(("previous_token", "first_token", "duplicate_token", "induction", "entropy"), score)
+        scores = dict.fromkeys(KINDS, score)
         shape = {"n_layer": n_layer, "n_head": n_head}
         models.append({"name": name, "title": f"{name} {HOSTILE}", **shape, "scores": scores, "prompts": prompts})
     return {"models": models}
@@ -69,9 +70,8 @@ def files(tmp_path_factory) -> dict[str, Path]:
     """The viewer by itself and the whole report, on disk."""
     place, data = tmp_path_factory.mktemp("page"), inputs()
     data["attention"]["attention"] = viewer_data()
-    data["attention"]["heads"] = csv(
-        model=["trained"] * 5, layer=[0, 0, 0, 1, 1], head=[0, 1, 2, 0, 1], induction=[0.5, 0.125, 0.5, 0.0625, 0.75]
-    )
+    places = {"model": ["trained"] * 4 + ["initial"], "layer": [0, 0, 0, 1, 1], "head": [0, 1, 2, 0, 1]}
+    data["attention"]["heads"] = csv(**places, **{kind: [0.5, 0.125, 0.5, 0.0625, 0.75] for kind in KINDS})
     data["attention"]["mapping"] = data["attention"]["mapping"][:1] * len(TOKENS[0])
     pages = {"explorer": explorer(HOSTILE, viewer_data()), "report": render(data, LINEAGE, {"note": HOSTILE})}
     for name, html in pages.items():
@@ -335,3 +335,4 @@ def test_a_table_sorts_both_ways_and_back_and_leads_to_the_viewer(opened):
     assert table.locator("td:nth-child(3)").all_text_contents() == ["0", "1", "0", "2", "1"]  # equal ones stay in order
     table.locator("a").last.click()
     page.locator("#viewer-title", has_text="Layer 1, head 1").wait_for()
+    assert page.locator("#viewer-model").input_value() == "1"

@@ -5,7 +5,8 @@ import json
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
+
+from gpt2.machine import processor
 
 PACKAGES = ("torch", "transformers", "tiktoken", "numpy", "scikit-learn", "dvc")
 
@@ -21,16 +22,16 @@ def _entry(entry: dict) -> dict:
     return {
         "command": entry["cmd"],
         "hash": hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16],
-        "params": {key: value for file in entry.get("params", {}).values() for key, value in _flat(file)},
+        "params": {key: value for file in entry.get("params", {}).values() for key, value in flat(file)},
         "outs": [{"path": out["path"], "md5": out.get("md5", "")} for out in entry.get("outs", [])],
     }
 
 
-def _flat(value: object, name: str = "") -> list[tuple[str, object]]:
+def flat(value: object, name: str = "") -> list[tuple[str, object]]:
     """A tree of params as dotted names and values."""
     if not isinstance(value, dict):
         return [(name, value)]
-    return [pair for key, below in value.items() for pair in _flat(below, f"{name}.{key}" if name else key)]
+    return [pair for key, below in value.items() for pair in flat(below, f"{name}.{key}" if name else key)]
 
 
 def environment() -> dict[str, str]:
@@ -39,14 +40,6 @@ def environment() -> dict[str, str]:
         "Python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(len(os.sched_getaffinity(0))),
     }
-
-
-def _processor() -> str:
-    """The model of the processor as Linux tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or "unknown")

@@ -77,14 +77,16 @@ def run_undisturbed(chain: Chain) -> dict[str, float]:
 
 
 def kill_once(chain: Chain, stage: str, delay: float, chance: random.Random) -> str:
-    """Runs the chain until `delay` seconds after it reached a stage, signals one process, and waits for the end of all.
+    """Runs the chain until it is `delay` seconds in a stage, signals one process, and waits for the end of all.
 
-    Returns a line that says what happened.
+    Where the stage ends sooner the next one's beginning is the moment. Returns a line that says what happened.
     """
     process = chain.repro()
     while process.poll() is None and stage not in chain.reached():
         time.sleep(0.05)
-    time.sleep(delay)
+    ends = time.monotonic() + delay
+    while time.monotonic() < ends and process.poll() is None and chain.reached()[-1] == stage:
+        time.sleep(0.02)
     running = sorted(chain.processes().items())
     if not running:
         return f"{stage}: had ended before, with status {process.wait()}"

@@ -1,8 +1,9 @@
 # make repro: from a fresh machine (Python 3.11, git, make) to reports/index.html.   make test: the tests.
+# make verify: repro, and whether its results are the committed ones.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: install repro test lint
+.PHONY: install repro verify test lint
 
 install: .venv/installed
 
@@ -16,6 +17,9 @@ repro: install
 	python -m stages.params
 	dvc repro
 	python -m stages.summary
+
+verify: repro
+	python -m stages.verify
 
 test: install
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile

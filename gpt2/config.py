@@ -1,7 +1,7 @@
 """What may stand in `params.yaml`, and the shape of a model: typed, frozen, validated.
 
 Each class mirrors one section of the file; those of the data are in `gpt2/data_config.py`. No field has a default: the
-file is the only place where a value is set.
+file is the only place where a value is set. What stands below a field is its meaning in docs/params.md.
 """
 
 from typing import Annotated, Literal
@@ -26,11 +26,16 @@ from gpt2.section import (
 class ModelParams(Section):
     """The shape of the model that is pretrained; its vocabulary comes from the tokenizer."""
 
-    block_size: PositiveInt  # context length in tokens
+    block_size: PositiveInt
+    """context length in tokens"""
     n_layer: PositiveInt
+    """blocks"""
     n_embd: PositiveInt
+    """width of the residual stream"""
     n_head: PositiveInt
+    """attention heads in a block; must divide n_embd"""
     dropout: Probability
+    """share of activations that training sets to zero: after the embeddings, of attention, in each block"""
 
     @field_validator("n_head")
     @classmethod
@@ -45,6 +50,7 @@ class GPTConfig(ModelParams):
     """Everything that fixes the shapes of a GPT-2."""
 
     vocab_size: PositiveInt
+    """tokens that have an embedding"""
 
 
 OPENAI_SHAPES = {  # Radford et al. 2019, table 2; the heads are 64 wide
@@ -63,23 +69,40 @@ def openai_config(name: str) -> GPTConfig:
 class OptimParams(Section):
     """One training run: how long, how large the batches, how fast."""
 
-    steps: PositiveInt  # optimizer steps
-    batch_size: PositiveInt  # samples in one optimizer step, over all processes
-    micro_batch_size: PositiveInt  # samples in one forward pass of one process
-    optimizer: Literal["adamw", "muon"]  # muon: for the matrices of the blocks, AdamW for all else
-    schedule: Literal["cosine", "wsd"]  # of the learning rate after warmup; wsd: constant, then a linear fall
-    lr: PositiveFloat  # peak learning rate
-    min_lr: NonNegativeFloat  # at the last step
+    steps: PositiveInt
+    """optimizer steps"""
+    batch_size: PositiveInt
+    """samples in one optimizer step, over all processes"""
+    micro_batch_size: PositiveInt
+    """samples in one forward pass of one process; must divide batch_size"""
+    optimizer: Literal["adamw", "muon"]
+    """muon: for the matrices of the blocks, AdamW for all else"""
+    schedule: Literal["cosine", "wsd"]
+    """of the learning rate after warmup; wsd: constant, then a linear fall"""
+    lr: PositiveFloat
+    """peak learning rate"""
+    min_lr: NonNegativeFloat
+    """learning rate at the last step; at most lr"""
     warmup_steps: NonNegativeInt
-    decay_steps: NonNegativeInt  # of wsd: the last steps, in which the learning rate falls to min_lr
+    """steps in which the learning rate rises from zero to lr"""
+    decay_steps: NonNegativeInt
+    """of wsd: the last steps, in which the learning rate falls to min_lr"""
     weight_decay: NonNegativeFloat
-    beta1: Probability  # of AdamW
+    """of matrices and embeddings; biases and norms have none"""
+    beta1: Probability
+    """of AdamW: decay of the mean of the gradient"""
     beta2: Probability
-    grad_clip: PositiveFloat  # largest global norm of the gradient
-    precision: Literal["auto", "float32", "bfloat16"]  # of matrix products; auto: bfloat16 where the hardware has it
-    compile: Literal["auto", "always", "never"]  # torch.compile; auto: where it can work
-    eval_every: PositiveInt  # steps
-    checkpoint_every: PositiveInt  # steps
+    """of AdamW: decay of the mean of its square"""
+    grad_clip: PositiveFloat
+    """largest global norm of the gradient"""
+    precision: Literal["auto", "float32", "bfloat16"]
+    """of matrix products; auto: bfloat16 where the hardware has it"""
+    compile: Literal["auto", "always", "never"]
+    """torch.compile; auto: where it can work"""
+    eval_every: PositiveInt
+    """steps from one evaluation to the next"""
+    checkpoint_every: PositiveInt
+    """steps from one checkpoint to the next; an interrupted run goes on from the last"""
 
     @field_validator("micro_batch_size")
     @classmethod
@@ -110,13 +133,20 @@ class OptimParams(Section):
 class TrainParams(OptimParams):
     """Pretraining."""
 
-    init: Literal["scratch", "gpt2"]  # GPT-2's initialization in the shape of `model`, or data/models/gpt2
-    steps: NonNegativeInt  # 0: the model stays as it begins, and is only evaluated
-    launcher: Text  # the command that starts the worker processes
-    val_tokens: PositiveInt  # tokens of the validation split that each evaluation reads
-    sample_prompt: str  # continued at each evaluation; may be empty
+    init: Literal["scratch", "gpt2"]
+    """the model to start from: scratch, GPT-2's initialization in the shape of `model`; gpt2, data/models/gpt2"""
+    steps: NonNegativeInt
+    """optimizer steps; 0: the model stays as it begins, and is only evaluated"""
+    launcher: Text
+    """the command that starts the worker processes, such as torchrun's"""
+    val_tokens: PositiveInt
+    """tokens of the validation split that each evaluation reads"""
+    sample_prompt: str
+    """continued at each evaluation; may be empty"""
     sample_tokens: PositiveInt
-    hellaswag_every: PositiveInt | None  # steps from one score of data/raw/hellaswag to the next; None: never
+    """tokens of that continuation"""
+    hellaswag_every: PositiveInt | None
+    """steps from one score of data/raw/hellaswag to the next, a multiple of eval_every; blank: never"""
 
     @field_validator("hellaswag_every")
     @classmethod
@@ -130,19 +160,25 @@ class TrainParams(OptimParams):
 class FineTuneParams(OptimParams):
     """Training that goes on from a trained model and ends with the weights of the lowest validation loss."""
 
-    init: Literal["pretrain", "gpt2"]  # the model to start from
-    patience: PositiveInt | None  # evaluations in a row without a lower validation loss that end training; None: never
+    init: Literal["pretrain", "gpt2"]
+    """the model to start from: data/models/pretrain or data/models/gpt2"""
+    patience: PositiveInt | None
+    """evaluations in a row without a lower validation loss that end training; blank: none does"""
 
 
 class LoRAParams(Section):
     """Low-rank adapters (Hu et al. 2021)."""
 
     rank: PositiveInt
-    alpha: PositiveFloat  # the update is scaled by alpha / rank
+    """of each update"""
+    alpha: PositiveFloat
+    """the update is scaled by alpha / rank"""
     dropout: Probability
+    """share of an adapter's inputs that training sets to zero"""
     targets: Annotated[
         tuple[Literal["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"], ...], Field(min_length=1, strict=False)
     ]
+    """which layers of each block have an adapter"""
 
     @field_validator("targets")
     @classmethod
@@ -155,18 +191,23 @@ class LoRAParams(Section):
 class ClassificationParams(FineTuneParams):
     """Fine-tuning a classification head."""
 
-    trainable: Literal["all", "last_blocks", "head", "lora"]  # besides the head; lora: adapters in every block
-    last_blocks: PositiveInt  # how many blocks train, with ln_f, when trainable is last_blocks
-    lora: LoRAParams  # the adapters, when trainable is lora
-    class_weights: Literal["none", "balanced"]  # in the training loss; balanced: each label counts alike
+    trainable: Literal["all", "last_blocks", "head", "lora"]
+    """what learns besides the head; last_blocks: so many, with ln_f; lora: adapters in every block"""
+    last_blocks: PositiveInt
+    """how many blocks train when trainable is last_blocks"""
+    lora: LoRAParams
+    """the adapters, when trainable is lora"""
+    class_weights: Literal["none", "balanced"]
+    """in the training loss; balanced: each label counts alike"""
 
 
 class JudgeParams(Section):
     """A language model on a server that scores answers."""
 
-    # An OpenAI-compatible API, such as http://localhost:11434/v1; blank: nothing is judged.
     url: Annotated[str, Field(pattern=r"^https?://[^\s/]\S*$")] | None
-    model: Text | None  # as that server names it
+    """an OpenAI-compatible API, such as http://localhost:11434/v1; blank: nothing is judged"""
+    model: Text | None
+    """the judge, as that server names it; needed with url"""
 
     @field_validator("model")
     @classmethod
@@ -180,10 +221,15 @@ class InstructionParams(FineTuneParams):
     """Fine-tuning on instructions."""
 
     method: Literal["full", "lora"]
+    """full: all weights learn; lora: adapters alone, merged at the end"""
     lora: LoRAParams
-    responses: PositiveInt  # test examples that are answered in full, before and after
-    response_tokens: PositiveInt  # longest answer
+    """the adapters, when method is lora"""
+    responses: PositiveInt
+    """test examples that are answered in full, before and after"""
+    response_tokens: PositiveInt
+    """longest answer"""
     judge: JudgeParams
+    """scores answers before and after"""
 
 
 # --- evaluation ----------------------------------------------------------------------------------------------------
@@ -192,11 +238,16 @@ class InstructionParams(FineTuneParams):
 class ParityParams(Section):
     """How much is compared with transformers."""
 
-    sequences: PositiveInt  # of prompt_tokens each, of which logits, loss and gradients are compared
-    prompts: PositiveInt  # continued greedily
-    samples: PositiveInt  # of these prompts, how many are also continued by drawing, under each setting
-    prompt_tokens: Annotated[int, Field(ge=4)]  # of the longest prompt; the shortest has half as many
-    new_tokens: PositiveInt  # generated a prompt
+    sequences: PositiveInt
+    """texts of prompt_tokens each, of which logits, loss and gradients are compared"""
+    prompts: PositiveInt
+    """texts that are continued greedily"""
+    samples: PositiveInt
+    """of these prompts, how many are also continued by drawing, under each setting"""
+    prompt_tokens: Annotated[int, Field(ge=4)]
+    """length of the longest prompt; the shortest has half as many"""
+    new_tokens: PositiveInt
+    """tokens generated a prompt"""
 
     @field_validator("samples")
     @classmethod
@@ -210,8 +261,10 @@ class ParityParams(Section):
 class HellaSwagParams(Section):
     """How completions are scored."""
 
-    batch_tokens: PositiveInt  # tokens that go through the model together, at most
-    precision: Literal["auto", "float32", "bfloat16"]  # of matrix products; auto: bfloat16 where the hardware has it
+    batch_tokens: PositiveInt
+    """tokens that go through the model together, at most"""
+    precision: Literal["auto", "float32", "bfloat16"]
+    """of matrix products; auto: bfloat16 where the hardware has it"""
 
 
 class AttentionParams(Section):
@@ -219,12 +272,14 @@ class AttentionParams(Section):
 
     # Of 3 to 128 tokens each, and within every model's context: the page holds each head's weights on all of them.
     prompts: TextList
+    """texts whose attention is drawn"""
 
 
 class Params(Section):
     """The whole of `params.yaml`."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """of all that is drawn by chance: initialization, order of batches, dropout, samples"""
     docstrings: DocstringsParams
     data: DataParams
     tokenizer: TokenizerParams

@@ -154,6 +154,14 @@ def evaluate(
 # --- scores --------------------------------------------------------------------------------------------------------
 
 
+class KeptBatch(Section):
+    """A line of what `Kept` writes: the log-likelihoods of the endings of each tree of a batch, by its number."""
+
+    protocol: str
+    batch: int
+    log_likelihoods: list[list[float]]
+
+
 class Kept:
     """Scores of batches, written down as they come, so that a run which is killed goes on where it was."""
 
@@ -166,8 +174,8 @@ class Kept:
         whole = found[: found.rfind(b"\n") + 1]  # a killed process may have left part of a line
         whole = whole if whole.startswith(first) else first
         try:
-            self.rows = [json.loads(line) for line in whole.splitlines()[1:]]
-        except ValueError:  # damaged
+            self.rows = [KeptBatch.model_validate(json.loads(line)) for line in whole.splitlines()[1:]]
+        except (ValueError, RecursionError):  # damaged, or not written by this class
             whole, self.rows = first, []
         if whole != found:
             with replacing(path) as temporary:
@@ -175,7 +183,7 @@ class Kept:
 
     def scores(self, protocol: str) -> dict[int, list[list[float]]]:
         """By number of the batch, the log-likelihoods of its trees' endings."""
-        return {row["batch"]: row["log_likelihoods"] for row in self.rows if row["protocol"] == protocol}
+        return {row.batch: row.log_likelihoods for row in self.rows if row.protocol == protocol}
 
     def add(self, protocol: str, batch: int, scores: list[list[float]]) -> None:
         """Keeps a batch."""
@@ -227,7 +235,10 @@ def _totals(
     Batches are made of all trees, whatever is kept, so that a resumed run computes what an unbroken one would.
     """
     batches = batched([len(tree) for tree in trees], batch_tokens)
-    done = world.from_main(kept.scores(protocol) if kept else {})
+    sizes = [[len(trees[i].endings) for i in batch] for batch in batches]
+    found = kept.scores(protocol) if kept else {}
+    fitting = {n: own for n, own in found.items() if 0 <= n < len(sizes) and [len(s) for s in own] == sizes[n]}
+    done = world.from_main(fitting)
     todo = [number for number in range(len(batches)) if number not in done]
     so_far = sum(len(batches[number]) for number in done)
     look = {"desc": f"hellaswag, {protocol}", "unit": "context", "leave": None, "disable": not world.main}

@@ -109,7 +109,7 @@ def _parser() -> Parser:
         help="above 1 makes tokens that the text has already less likely; default: %(default)s",
     )
     add("--seed", type=within(int, 0, 2**62), default=1337, metavar="N", help="default: %(default)s")
-    add("--samples", type=within(int, 1), default=1, metavar="N", help="texts, of seeds N, N + 1, ...; default: 1")
+    add("--samples", type=within(int, 1, 1000), default=1, metavar="N", help="texts, of as many seeds; default: 1")
     add("--precision", choices=get_args(Precision), default="float32", help="of the weights; default: %(default)s")
     add("--compile", action="store_true", help="with torch.compile: for long texts twice as fast, after half a minute")
     return parser

@@ -12,7 +12,7 @@ from gpt2.endings import Example, score
 from gpt2.errors import InputError
 from gpt2.generation import complete
 from gpt2.model import GPT
-from gpt2.runtime import World, peak_flops, peak_memory
+from gpt2.runtime import World, device_name, peak_flops, peak_memory
 from gpt2.sampling import Sampling
 from gpt2.spikes import count_spikes
 from gpt2.token_shards import TokenStream
@@ -166,7 +166,7 @@ def throughput(model: GPT, history: History, trainer: Trainer, world: World) -> 
         "model_flops_utilization": speed and peak and round(speed * operations / (peak * world.size), 4),
         "peak_memory_mb": round(peak_memory(world.device) / 1e6),  # of the main process
         "seconds": round(history.seconds, 1),
-        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "cpu",
+        "device": device_name(world.device),
         "processes": world.size,
         "precision": "bfloat16" if trainer.dtype else "float32",
         "compiled": trainer.compiled,

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from gpt2.errors import InputError
+from gpt2.machine import processor
 
 TIMEOUT = timedelta(minutes=10)  # that processes wait for one another: longer than any of them writes or compiles alone
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # options of glibc's mallopt
@@ -168,9 +169,14 @@ def can_compile(setting: str) -> bool:
     return available and setting != "never"
 
 
+def device_name(device: torch.device) -> str:
+    """The model of the GPU or of the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
 def peak_flops(device: torch.device) -> float | None:
     """The device's dense bfloat16 peak in operations a second, or None where it is not known."""
-    return PEAK_FLOPS.get(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    return PEAK_FLOPS.get(device_name(device))
 
 
 def peak_memory(device: torch.device) -> int:

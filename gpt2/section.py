@@ -16,9 +16,12 @@ TextList = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]  # YAM
 
 
 class Section(BaseModel):
-    """A mapping: unknown keys are refused, types are not coerced, values cannot be reassigned."""
+    """A mapping: unknown keys are refused, types are not coerced, values cannot be reassigned.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    A string below a field is its description.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 def parse(section: type[Section], raw: object, where: str):

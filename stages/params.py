@@ -18,13 +18,19 @@ def read_yaml(path: Path) -> object:
     Raises InputError naming the file and, for a syntax error, the line.
     """
     try:
-        return YAML(typ="safe", pure=True).load(path)
+        return parse_yaml(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run from the top of the repository") from None
+
+
+def parse_yaml(text: bytes, where: str) -> object:
+    """As `read_yaml`, of the content of a file that `where` names."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        raise InputError(f"{where}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
 
 
 def read_params() -> Params:

@@ -17,7 +17,7 @@ TRAIN_COLUMNS = ("step", "tokens", "lr", "loss", "grad_norm")  # a run of no ste
 
 
 def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer, list[Example]]:
-    """Opens the inputs, which verifies them: the model, training and validation data, tokenizer, completions."""
+    """Opens the inputs, which verifies them: the model, training and validation data, tokenizer, what is scored."""
     tokens, base = stage.dep("data/tokens"), stage.dep("data/models/gpt2")
     tokenizer = Tokenizer.load(stage.dep("data/tokenizer"))
     if stage.param("train.init") == "gpt2":
@@ -28,7 +28,8 @@ def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer, li
     block_size = model.config.block_size
     train_data = TokenWindows(TokenStream(tokens, "train", tokenizer), block_size)
     val_data = TokenWindows(TokenStream(tokens, "val", tokenizer), block_size, stage.param("train.val_tokens"))
-    completions = endings.read(stage.dep("data/raw/hellaswag") / "val.jsonl")
+    scored = stage.param("train.hellaswag_every") is not None
+    completions = endings.read(stage.dep("data/raw/hellaswag") / "val.jsonl") if scored else []
     return model, train_data, val_data, tokenizer, completions
 
 

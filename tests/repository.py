@@ -2,20 +2,86 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import uuid
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.conftest import ROOT
 
 
-class Repository:
+class Folder:
+    """A folder in which commands run, and processes are started, found and waited for."""
+
+    def __init__(self, place: Path, **environment: str):
+        """`environment` is set for every command, on top of this process's."""
+        self._mark = uuid.uuid4().hex
+        self.path, self.environment = place, {**environment, "MARK": self._mark}
+
+    def run(self, *command: str) -> subprocess.CompletedProcess:
+        """Runs a command there, this Python's folder first on the path."""
+        return subprocess.run(command, cwd=self.path, env=self._environment(), capture_output=True, text=True)
+
+    def _environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore", **self.environment}
+        environment.pop("DVC_ROOT", None)
+        return environment
+
+    def ok(self, *command: str) -> str:
+        """What a command that must succeed printed."""
+        done = self.run(*command)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout + done.stderr
+
+    def start(self, *command: str, **options) -> subprocess.Popen:
+        """Starts a command there and does not wait for it; `options` are Popen's."""
+        return subprocess.Popen(
+            command,
+            cwd=self.path,
+            env=self._environment(),
+            text=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # as in a terminal: `&` has it ignored
+            **options,
+        )
+
+    def processes(self) -> dict[int, str]:
+        """Those that came of `start` and still are, by what they do: dvc, stage, torchrun, rank 0, rank 1, worker."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                environment, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes().split(b"\0")
+            except OSError:  # it has ended meanwhile
+                continue
+            if self._mark.encode() in environment and command != [b""]:
+                rank = re.search(rb"\0RANK=(\d)", environment)
+                names = {b"repro": "dvc", b"--standalone": "torchrun", b"--multiprocessing-fork": "worker"}
+                name = next((name for word, name in names.items() if word in command), "stage")
+                found[int(path.name)] = f"rank {rank[1].decode()}" if rank else name
+        return found
+
+    def wait_for(self, condition: Callable[[], object], process: subprocess.Popen | None = None) -> None:
+        """A condition that never comes true fails the test: after a minute, or when `process` has ended before."""
+        ends = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < ends and (process is None or process.poll() is None), self.processes()
+            time.sleep(0.01)
+
+    def json(self, name: str) -> dict:
+        return json.loads((self.path / name).read_text())
+
+
+class Repository(Folder):
     """A copy of the tracked files with a history of its own, so that experiments have a commit to start from."""
 
     def __init__(self, place: Path, profile: str, **environment: str):
-        """`environment` is set for every command, on top of this process's."""
-        self.path, self.environment = place, environment
+        super().__init__(place, **environment)
         names = self._git("ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\n")
         for name in filter(None, names):
             if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
@@ -24,19 +90,6 @@ class Repository:
         self.ok("git", "init", "--quiet")
         self.ok(sys.executable, "-m", "stages.profile", profile)
         self.commit()
-
-    def run(self, *command: str) -> subprocess.CompletedProcess:
-        """Runs a command there, this Python's folder first on the path."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore", **self.environment}
-        environment.pop("DVC_ROOT", None)
-        return subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True)
-
-    def ok(self, *command: str) -> str:
-        """What a command that must succeed printed."""
-        done = self.run(*command)
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done.stdout + done.stderr
 
     def commit(self) -> None:
         self.ok("git", "add", "--all")
@@ -47,9 +100,6 @@ class Repository:
         """Back to what was committed, with its data."""
         self.ok("git", "checkout", "--force", ".")
         self.ok("dvc", "checkout", "--force")
-
-    def json(self, name: str) -> dict:
-        return json.loads((self.path / name).read_text())
 
     @staticmethod
     def _git(*arguments: str, cwd: Path) -> str:

@@ -2,16 +2,24 @@
 
 import json
 import re
+import shutil
 import sys
 from collections import Counter
+from functools import reduce
+from operator import getitem
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from gpt2.files import read_csv
-from tests.repository import Repository
+from stages.profile import merge
+from stages.verify import MACHINE
+from tests.conftest import ROOT
+from tests.repository import Folder, Repository
 
 pytestmark = pytest.mark.chain
+OTHER = "profiles/gpt2-124m.yaml"  # a profile that is not the chain's
 DOWNSTREAM = [
     "finetune_classification",
     "finetune_instruction",
@@ -36,6 +44,41 @@ def test_every_stage_ran_and_a_second_repro_does_nothing(chain):
     assert locked.keys() == declared.keys() and len(declared) == 14
     assert "Running stage" not in chain.ok("dvc", "repro")
     assert "up to date" in chain.ok("dvc", "status")
+
+
+def lay_out(chain: Repository, stage: str, place: Path) -> list[str]:
+    """Copies to `place` what dvc.yaml declares for a stage, and no more; returns the outs it declares.
+
+    Params that the stage does not declare have the values of another profile.
+    """
+    yaml = YAML(typ="safe")
+    declared = yaml.load(chain.path / "dvc.yaml")["stages"][stage]
+    own, params, other = (yaml.load(chain.path / name) for name in ("params.yaml", "params.yaml", OTHER))
+    merge(params, {"seed": 1, **other}, OTHER)
+    for name in declared["params"]:
+        *sections, key = name.split(".")
+        reduce(getitem, sections, params)[key] = reduce(getitem, name.split("."), own)
+    yaml.dump(params, place / "params.yaml")
+    shutil.copy2(chain.path / "dvc.yaml", place)
+    for dep in declared["deps"]:
+        dep = re.sub(r"\$\{(\w+)\.init\}", lambda match: params[match[1]]["init"], dep)
+        (place / dep).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (chain.path / dep).is_dir() else shutil.copy2
+        copy(chain.path / dep, place / dep)
+    outs = [out for kind in ("outs", "metrics", "plots") for out in declared.get(kind, [])]
+    return [out if isinstance(out, str) else next(iter(out)) for out in outs]
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """The files of an out, by path below it."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in (path, *path.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("stage", YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
+def test_a_stage_makes_its_outs_of_what_it_declares_and_of_nothing_else(chain, stage, tmp_path):
+    outs = lay_out(chain, stage, tmp_path)
+    Folder(tmp_path, HF_HUB_OFFLINE="1").ok("python", "-m", f"stages.{stage}")
+    assert all(contents(tmp_path / out) == contents(chain.path / out) for out in outs if out not in MACHINE)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +134,14 @@ def test_every_model_directory_loads_in_transformers(chain):
 
 
 def test_an_experiment_reruns_pretrain_and_what_follows_and_shows_the_difference(chain):
-    printed = chain.ok("dvc", "exp", "run", "-S", "train.lr=0.0008")
+    costly = ["evaluate_parity", "report"]  # and left to be run
+    others = [stage for stage in DOWNSTREAM if stage not in costly]
+    printed = chain.ok("dvc", "exp", "run", "-S", "train.lr=0.0008", *others)
     ran = re.findall(r"Running stage '(\w+)'", printed)
-    assert ran[0] == "pretrain" and sorted(ran[1:]) == sorted(DOWNSTREAM)
+    assert ran[0] == "pretrain" and sorted(ran[1:]) == sorted(others)
+    assert sorted(json.loads(chain.ok("dvc", "status", "--json"))) == costly
+    unfinished = chain.run(sys.executable, "-m", "stages.verify")
+    assert unfinished.returncode == 1 and unfinished.stderr.startswith("evaluate_parity has not been run")
     difference = json.loads(chain.ok("dvc", "metrics", "diff", "--json"))
     assert difference["reports/pretrain/metrics.json"]["val_loss"]["diff"] != 0
     _every_plot_shows_both(chain)

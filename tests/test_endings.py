@@ -244,6 +244,25 @@ def test_what_was_kept_of_anything_else_is_not_used(place, model):
     assert run(place)[1] == run_afresh(place)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3",
+        "{}",
+        '{"protocol": "completion", "batch": "0", "log_likelihoods": []}',
+        '{"protocol": "completion", "batch": 0, "log_likelihoods": [[-1.0]]}',
+        '{"protocol": "completion", "batch": 1000000, "log_likelihoods": [[-1.0]]}',
+        '{"protocol": "completion", "batch": -1, "log_likelihoods": [[-1.0]]}',
+        "[" * 100_000,
+    ],
+    ids=range(7),
+)
+def test_lines_that_no_run_has_kept_are_not_used(place, line):
+    whole, path = run(place), place / "partial"
+    path.write_text(path.read_text().splitlines(keepends=True)[0] + line + "\n")
+    assert run(place) == whole
+
+
 def run_afresh(place: Path) -> list[dict]:
     (place / "partial").unlink()
     return run(place)[1]

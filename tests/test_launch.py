@@ -3,13 +3,9 @@
 import os
 import re
 import signal
-import subprocess
 import sys
-import time
-import uuid
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -42,7 +38,7 @@ STAGE = (sys.executable, "-m", "stages.pretrain")
 
 
 class Laboratory(Repository):
-    """A repository with small inputs for pretraining, in which processes are started, found and killed."""
+    """A repository with small inputs for pretraining."""
 
     def __init__(self, place: Path):
         super().__init__(place, "smoke")
@@ -59,8 +55,8 @@ class Laboratory(Repository):
         write_jsonl(place / "data/raw/hellaswag/val.jsonl", examples)
         self.hold = place / "hold"
         self._wait_after_a_checkpoint()
-        self.mark, self.params = uuid.uuid4().hex, (place / "params.yaml").read_text()
-        self.environment |= {"MARK": self.mark, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        self.params = (place / "params.yaml").read_text()
+        self.environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def _wait_after_a_checkpoint(self) -> None:
         """While there is a file `hold`, training waits wherever it has written a checkpoint: to be killed there."""
@@ -77,39 +73,6 @@ class Laboratory(Repository):
             section, found = re.subn(rf"^  {key}: .*$", f"  {key}: {value}", section, count=1, flags=re.MULTILINE)
             assert found
         (self.path / "params.yaml").write_text(f"{before}\ntrain:\n{section}")
-
-    def start(self, *command: str) -> subprocess.Popen:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, **self.environment}
-        return subprocess.Popen(
-            command,
-            cwd=self.path,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # as in a terminal: `&` has it ignored
-        )
-
-    def processes(self) -> dict[str, int]:
-        """Those that came of `start` and still are, by what they do: dvc, stage, torchrun, rank 0, rank 1."""
-        found = {}
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                environment, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes().split(b"\0")
-            except OSError:  # it has ended meanwhile
-                continue
-            if self.mark.encode() in environment and command != [b""]:
-                rank = re.search(rb"\0RANK=(\d)", environment)
-                name = "dvc" if b"repro" in command else "torchrun" if b"--standalone" in command else "stage"
-                found[f"rank {rank[1].decode()}" if rank else name] = int(path.name)
-        return found
-
-    def wait_for(self, condition: Callable[[], object], process: subprocess.Popen | None = None) -> None:
-        """A condition that never comes true fails the test: after a minute, or when `process` has ended before."""
-        ends = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < ends and (process is None or process.poll() is None), self.processes()
-            time.sleep(0.01)
 
     def checkpoints(self) -> set[Path]:
         return set(self.path.glob(".scratch/pretrain/*/step_*.pt"))
@@ -131,7 +94,7 @@ def uninterrupted(laboratory) -> dict[str, bytes]:
     """The outs of two processes that were left alone: on two nodes, the second started by hand."""
     node = f"torchrun --nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{free_port()}"
     laboratory.configure(launcher=node)
-    second = laboratory.start(*node.split(), "-m", "stages.pretrain", "--worker")
+    second = laboratory.start(*node.split(), "-m", "stages.pretrain", "--worker", stderr=PIPE)
     laboratory.ok(*STAGE)
     assert second.wait() == 0, second.stderr.read()
     return laboratory.outs()
@@ -152,9 +115,9 @@ def test_whatever_is_killed_nothing_is_left_and_training_ends_with_the_same_byte
     dvc = ("dvc", "repro", "--single-item", "pretrain")
     for victim, command in (("dvc", dvc), ("stage", STAGE), ("torchrun", STAGE), ("rank 0", STAGE)):
         laboratory.hold.touch()
-        before, started = laboratory.checkpoints(), laboratory.start(*command)
+        before, started = laboratory.checkpoints(), laboratory.start(*command, stderr=PIPE)
         laboratory.wait_for(lambda before=before: laboratory.checkpoints() - before, started)
-        running = laboratory.processes()
+        running = {name: pid for pid, name in laboratory.processes().items()}
         assert running.keys() == {"stage", "torchrun", "rank 0", "rank 1"} | ({"dvc"} if command == dvc else set())
         os.kill(running[victim], signal.SIGKILL)
         said = started.communicate()[1]
@@ -169,7 +132,7 @@ def test_whatever_is_killed_nothing_is_left_and_training_ends_with_the_same_byte
 
 def test_a_run_that_is_asked_to_stop_stops_without_a_word_and_is_not_disturbed_before(laboratory):
     laboratory.configure(launcher="python", steps=1_000_000)
-    first = laboratory.start(*STAGE)
+    first = laboratory.start(*STAGE, stderr=PIPE)
     laboratory.wait_for(laboratory.checkpoints, first)
     second = laboratory.run(*STAGE)
     assert second.returncode == 1 and second.stderr.count("\n") == 1
@@ -180,11 +143,27 @@ def test_a_run_that_is_asked_to_stop_stops_without_a_word_and_is_not_disturbed_b
     assert left and not laboratory.processes()
 
     laboratory.configure(launcher="python", steps=1_000_000, lr=0.002)  # begins anew, in a folder of its own
-    other = laboratory.start(*STAGE)
+    other = laboratory.start(*STAGE, stderr=PIPE)
     laboratory.wait_for(lambda: laboratory.checkpoints() - left, other)
     other.terminate()
     assert "Traceback" not in other.communicate()[1] and other.returncode == 128 + signal.SIGTERM
     assert left < laboratory.checkpoints() and not laboratory.processes()
+
+
+def test_an_edit_while_several_processes_train_is_caught(laboratory):
+    laboratory.configure(steps=10, beta1=0.8)
+    edited, before = laboratory.path / "gpt2/sampling.py", laboratory.outs()
+    code = edited.read_text()
+    laboratory.hold.touch()
+    known, started = laboratory.checkpoints(), laboratory.start(*STAGE, stderr=PIPE)
+    laboratory.wait_for(lambda: laboratory.checkpoints() - known, started)
+    edited.write_text(f"{code}\n")
+    laboratory.hold.unlink()
+    said = started.communicate()[1]
+    edited.write_text(code)
+    line = "pretrain: params.yaml or a dep changed while the stage ran; nothing was kept, run it again"
+    assert started.returncode == 1 and said.splitlines()[-1] == line and said.count("pretrain:") == 1
+    assert laboratory.outs() == before
 
 
 def test_what_every_process_would_say_is_said_once(laboratory):

@@ -9,6 +9,7 @@ import pytest
 
 from gpt2.errors import InputError
 from stages.params import read_params, read_yaml
+from stages.params_docs import PAGE, page
 from tests.conftest import ROOT
 
 
@@ -38,3 +39,8 @@ def test_the_command_fails_outside_the_repository(tmp_path):
     command = [sys.executable, "-m", "stages.params"]
     done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("params.yaml: no such file") and done.stderr.count("\n") == 1
+
+
+def test_the_page_of_params_is_what_its_command_writes(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert PAGE.read_text(encoding="utf-8") == page()

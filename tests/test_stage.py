@@ -14,7 +14,7 @@ stages:
   demo:
     cmd: python -m stages.demo
     params: [seed, data.corpus, tokens, instruction.judge]
-    deps: [text, "models/${classification.init}"]
+    deps: [text, code.py, "models/${classification.init}"]
     outs: [out/tokens]
     metrics:
       - out/metrics.json:
@@ -30,6 +30,7 @@ def repo(tmp_path, monkeypatch):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.txt").write_text("a")
+    (tmp_path / "code.py").write_text("a")
     (tmp_path / "models" / "pretrain").mkdir(parents=True)
     return tmp_path
 
@@ -77,15 +78,24 @@ def test_a_missing_dep_is_named(repo):
         Stage("demo")
 
 
-@pytest.mark.parametrize("edit", ["seed", "dep"])
-def test_an_edit_while_the_stage_runs_is_caught(repo, edit):
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("params.yaml", "seed: 1337", "seed: 1"),
+        ("params.yaml", "executor: local", "executor: ray"),  # how, not what: but dvc.lock would tell another
+        ("text/a.txt", "a", "b"),
+        ("text/b.txt", "", "b"),
+        ("models/pretrain/config.json", "", "{}"),
+        ("code.py", "a", "b"),
+    ],
+)
+def test_an_edit_while_the_stage_runs_is_caught(repo, file, old, new):
+    path = repo / file
     with pytest.raises(InputError, match="changed while the stage ran"), Stage("demo") as stage:
         write_outs(stage)
-        if edit == "seed":
-            params = (repo / "params.yaml").read_text()
-            (repo / "params.yaml").write_text(params.replace("seed: 1337", "seed: 1"))
-        else:
-            (repo / "text" / "a.txt").write_text("b")
+        text = path.read_text() if path.exists() else ""
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
     assert not (repo / "out").exists()
 
 

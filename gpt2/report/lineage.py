@@ -6,7 +6,8 @@ import os
 import platform
 from importlib.metadata import version
 from itertools import takewhile
-from pathlib import Path
+
+from gpt2.machine import processor
 
 PACKAGES = ("torch", "transformers", "tiktoken", "numpy", "scikit-learn", "dvc")
 
@@ -22,22 +23,22 @@ def _entry(entry: dict) -> dict:
     return {
         "command": entry["cmd"],
         "hash": hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16],
-        "params": {key: value for file in entry.get("params", {}).values() for key, value in _flat(file)},
+        "params": {key: value for file in entry.get("params", {}).values() for key, value in flat(file)},
         "outs": [{"path": out["path"], "md5": out.get("md5", "")} for out in entry.get("outs", [])],
     }
 
 
-def _flat(value: object, name: str = "") -> list[tuple[str, object]]:
+def flat(value: object, name: str = "") -> list[tuple[str, object]]:
     """A tree of params as dotted names and values."""
     if not isinstance(value, dict):
         return [(name, value)]
-    return [pair for key, below in value.items() for pair in _flat(below, f"{name}.{key}" if name else key)]
+    return [pair for key, below in value.items() for pair in flat(below, f"{name}.{key}" if name else key)]
 
 
 def changes(stages: list[dict], sample: dict) -> str:
     """The recorded params that differ from those of `sample`, as an overlay that makes the one into the other: YAML,
     each value as JSON, which is YAML too. "" where none differs."""
-    shipped = dict(_flat(sample))
+    shipped = dict(flat(sample))
     recorded = {key: value for stage in stages for key, value in stage.get("params", {}).items()}
     lines, above = [], []
     for key in sorted((key for key in recorded if recorded[key] != shipped.get(key)), key=lambda key: key.split(".")):
@@ -55,14 +56,6 @@ def environment() -> dict[str, str]:
         "Python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(len(os.sched_getaffinity(0))),
     }
-
-
-def _processor() -> str:
-    """The model of the processor as Linux tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or "unknown")

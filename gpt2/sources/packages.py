@@ -3,14 +3,15 @@
 import ast
 import gc
 import importlib.util
+import os
 import warnings
 from collections.abc import Iterator, Sized
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from gpt2.errors import InputError
+from gpt2.processes import worker_pool
 from gpt2.progress import bar
 from gpt2.sources.prose import prose
 
@@ -47,8 +48,8 @@ def read_docstrings(packages: tuple[str, ...]) -> tuple[list[Docstring], list[st
     files = [file for package in sorted(set(packages)) for file in source_files(package)]
     found: list[Docstring] = []
     skipped: list[str] = []
-    with ProcessPoolExecutor(initializer=gc.disable) as pool:  # trees are many objects and no cycles
-        results = pool.map(read_file, files, chunksize=16)
+    with worker_pool(len(os.sched_getaffinity(0))) as pool:
+        results = pool.map(_read_in_worker, files, chunksize=16)
         for file, docstrings in zip(files, bar(results, total=len(files), desc="docstrings", unit="file"), strict=True):
             if docstrings is None:
                 skipped.append(file.module)
@@ -96,6 +97,11 @@ def read_file(file: SourceFile) -> list[Docstring] | None:
             code = _code(node, lines) if isinstance(node, FUNCTIONS) else ""
             found.append(Docstring(name, file.package, tuple(paragraphs), summary, code))
     return found
+
+
+def _read_in_worker(file: SourceFile) -> list[Docstring] | None:
+    gc.disable()  # trees are many objects and no cycles
+    return read_file(file)
 
 
 def manifest(packages: tuple[str, ...], splits: dict[str, Sized]) -> dict:

@@ -1,0 +1,12 @@
+"""What can be told of this machine without torch."""
+
+import platform
+from pathlib import Path
+
+
+def processor() -> str:
+    """The model of the processor as Linux tells it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or "unknown")

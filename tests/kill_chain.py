@@ -1,0 +1,125 @@
+"""Kills the chain at random moments, lets it run again, and compares what it leaves with a run that nobody disturbed:
+
+    python -m tests.kill_chain --kills 10 --seed 1
+
+Both run the smoke profile, each in a copy of the repository; it takes some minutes, and is no part of `make test`.
+Each kill falls into a stage drawn by chance, at a moment of it drawn by chance; it is SIGINT, SIGTERM or SIGKILL, to
+dvc, the stage, torchrun, a rank or a worker, whichever there are. After each, no process may be left and no file of an
+out that is not whole; after the `dvc repro` that follows the last, dvc.lock must be that of the undisturbed run, but
+for the files that differ from run to run, and nothing that was begun may lie around.
+"""
+
+import argparse
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from stages.verify import MACHINE, Record, compare, describe, read_lock
+from tests.repository import Repository
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+TEMPORARY = ("data/**/.*.new", "data/**/.*.tmp", "reports/**/.*.new", "reports/**/.*.tmp", ".scratch/*/*")
+
+
+class Chain(Repository):
+    """A copy in which `dvc repro` runs while what it prints is read."""
+
+    def __init__(self, place: Path):
+        super().__init__(place, "smoke", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+        self._log = place.with_suffix(".log")
+
+    def repro(self) -> subprocess.Popen:
+        with open(self._log, "w") as log:
+            return self.start("dvc", "repro", stdout=log, stderr=subprocess.STDOUT)
+
+    def reached(self) -> list[str]:
+        """The stages that the last `dvc repro` has come to, to run or to skip them."""
+        return re.findall(r"^(?:Running s|S)tage '(\w+)'", self._log.read_text(), re.MULTILINE)
+
+    def lock(self) -> dict[str, Record]:
+        return read_lock((self.path / "dvc.lock").read_bytes(), "dvc.lock")
+
+    def torn(self, whole: "Chain") -> list[str]:
+        """Files of outs that are not those of another copy."""
+        outs = [file.path for record in whole.lock().values() for file in record.outs if file.path not in MACHINE]
+        names = {file.relative_to(self.path) for out in outs for file in self._files(self.path / out)}
+        return [str(name) for name in sorted(names) if not _same(self.path / name, whole.path / name)]
+
+    @staticmethod
+    def _files(out: Path) -> list[Path]:
+        return [file for file in (out, *out.rglob("*")) if file.is_file()]
+
+    def leftovers(self) -> list[str]:
+        """What is there only while a stage is at work."""
+        return sorted(str(path.relative_to(self.path)) for glob in TEMPORARY for path in self.path.glob(glob))
+
+
+def _same(file: Path, other: Path) -> bool:
+    return other.is_file() and file.read_bytes() == other.read_bytes()
+
+
+def run_undisturbed(chain: Chain) -> dict[str, float]:
+    """Runs the chain; returns how long each stage took, in seconds."""
+    process, began = chain.repro(), {}
+    while process.poll() is None:
+        for stage in chain.reached():
+            began.setdefault(stage, time.monotonic())
+        time.sleep(0.05)
+    assert process.returncode == 0, chain.reached()
+    ends = [*list(began.values())[1:], time.monotonic()]
+    return {stage: end - start for (stage, start), end in zip(began.items(), ends, strict=True)}
+
+
+def kill_once(chain: Chain, stage: str, delay: float, chance: random.Random) -> str:
+    """Runs the chain until it is `delay` seconds in a stage, signals one process, and waits for the end of all.
+
+    Where the stage ends sooner the next one's beginning is the moment. Returns a line that says what happened.
+    """
+    process = chain.repro()
+    while process.poll() is None and stage not in chain.reached():
+        time.sleep(0.05)
+    ends = time.monotonic() + delay
+    while time.monotonic() < ends and process.poll() is None and chain.reached()[-1] == stage:
+        time.sleep(0.02)
+    running = sorted(chain.processes().items())
+    if not running:
+        return f"{stage}: had ended before, with status {process.wait()}"
+    (pid, name), number = chance.choice(running), chance.choice(SIGNALS)
+    at = chain.reached()[-1]
+    os.kill(pid, number)
+    process.wait()  # dvc lets a stage end when it is told SIGINT
+    chain.wait_for(lambda: not chain.processes())
+    return f"{at}: {number.name} to {name}; dvc ended with status {process.returncode}"
+
+
+def main() -> int:
+    """Prints a line for each kill and what is wrong, if anything; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kill_chain", description="Kills the chain, and compares.")
+    parser.add_argument("--kills", type=int, default=10, metavar="N", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of what is killed when; default: %(default)s")
+    args = parser.parse_args()
+    chance, wrong = random.Random(args.seed), []
+    with tempfile.TemporaryDirectory() as place:
+        undisturbed, killed = (Chain(Path(place, name)) for name in ("undisturbed", "killed"))
+        seconds = run_undisturbed(undisturbed)
+        order = list(seconds)
+        print(f"undisturbed: {len(order)} stages in {sum(seconds.values()):.0f} s", flush=True)
+        for stage in sorted(chance.choices(order, weights=list(seconds.values()), k=args.kills), key=order.index):
+            print(kill_once(killed, stage, chance.uniform(0, seconds[stage]), chance), flush=True)
+            if torn := killed.torn(undisturbed):
+                wrong += torn
+                print(f"  not whole: {', '.join(torn)}", flush=True)
+        killed.ok("dvc", "repro")
+        wrong += [*describe(compare(undisturbed.lock(), killed.lock(), order)), *killed.leftovers()]
+        print("\n".join(wrong) or "the last run left the dvc.lock of the undisturbed one, and nothing beside its outs")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -58,9 +58,9 @@ class Stage:
         fingerprint = hashlib.sha256(repr((what, files)).encode()).hexdigest()
         root = Path(os.environ.get("DVC_ROOT", "."))  # experiments that run in a copy resume here too
         self.scratch = root / ".scratch" / self.name / fingerprint[:16]
-        self._staging = self.scratch / "outs"
         if self.main:
             self._lock()
+            self._staging = self.scratch / "outs"
             shutil.rmtree(self._staging, ignore_errors=True)
             for out in self.declared_outs:
                 place = self._staging / out
@@ -99,12 +99,27 @@ class Stage:
         return self._staging / path
 
     def _lock(self) -> None:
+        """Takes a scratch directory for this process alone.
+
+        Two processes in one place would also write the same outs. Experiments in copies of the repository may be at the
+        same work at once: the second takes another directory.
+        """
+        copied = Path(os.environ.get("DVC_ROOT", ".")).resolve() != Path.cwd()
+        first, number = self.scratch, 1
+        while not self._locked():
+            if not copied:
+                raise InputError(f"another process is running this stage on the same inputs ({self.scratch})")
+            number += 1
+            self.scratch = first.with_name(f"{first.name}-{number}")
+
+    def _locked(self) -> bool:
         self.scratch.mkdir(parents=True, exist_ok=True)
         self._scratch_lock = FileLock(self.scratch / "lock")
         try:
             self._scratch_lock.acquire(blocking=False)
         except Timeout:
-            raise InputError(f"another process is running this stage on the same inputs ({self.scratch})") from None
+            return False
+        return True
 
     def _finish(self) -> None:
         """Moves the outs into place, unless an input changed meanwhile."""

@@ -134,6 +134,21 @@ def test_the_same_work_is_not_done_twice_at_once(repo):
         write_outs(stage)
 
 
+def test_experiments_in_copies_of_their_own_may_do_the_same_work_at_once(repo, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(repo))
+    copies = [shutil.copytree(repo, tmp_path_factory.mktemp("copy") / "repo") for _ in range(2)]
+    monkeypatch.chdir(copies[0])
+    with Stage("demo") as first:
+        monkeypatch.chdir(copies[1])
+        with Stage("demo") as second:
+            assert second.scratch != first.scratch and second.scratch.is_relative_to(repo)
+            write_outs(second, "second")
+        assert first.scratch.exists() and not second.scratch.exists()
+        monkeypatch.chdir(copies[0])
+        write_outs(first, "first")
+    assert [(copy / "out" / "metrics.json").read_text() for copy in copies] == ["first", "second"]
+
+
 def test_a_mistake_ends_in_one_line_and_status_1(repo, monkeypatch):
     monkeypatch.setattr("sys.argv", ["demo"])
     params = (repo / "params.yaml").read_text()

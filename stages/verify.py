@@ -118,7 +118,9 @@ def describe(differences: list[Difference]) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
-    return "nothing" if value is None else str(value)
+    if value is None:
+        return "nothing"
+    return str(value) if str(value).isprintable() else repr(value)
 
 
 def read_committed(path: str) -> bytes:

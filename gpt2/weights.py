@@ -74,9 +74,10 @@ def hf_config(config: GPTConfig) -> dict:
 
 def save_checkpoint(directory: Path, config: dict, state: dict[str, Tensor]) -> None:
     """Writes `config.json` and `model.safetensors`, the state already under Hugging Face's keys."""
+    write_json(directory / "config.json", config)
     with replacing(directory / "model.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})  # a second metadata key would make the bytes unstable
-    write_json(directory / "config.json", config)
+        temporary.chmod((directory / "config.json").stat().st_mode)  # safetensors lets nobody but the owner read it
 
 
 def save(model: GPT, directory: Path) -> None:

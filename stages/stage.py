@@ -56,8 +56,7 @@ class Stage:
         values, files = self._inputs
         what = {name: value for name, value in values.items() if not name.startswith(HOW)}
         fingerprint = hashlib.sha256(repr((what, files)).encode()).hexdigest()
-        root = Path(os.environ.get("DVC_ROOT", "."))  # experiments that run in a copy resume here too
-        self.scratch = root / ".scratch" / self.name / fingerprint[:16]
+        self.scratch = _root() / ".scratch" / self.name / fingerprint[:16]
         if self.main:
             self._lock()
             self._staging = self.scratch / "outs"
@@ -104,10 +103,9 @@ class Stage:
         Two processes in one place would also write the same outs. Experiments in copies of the repository may be at the
         same work at once: the second takes another directory.
         """
-        copied = Path(os.environ.get("DVC_ROOT", ".")).resolve() != Path.cwd()
         first, number = self.scratch, 1
         while not self._locked():
-            if not copied:
+            if not _in_copy():
                 raise InputError(f"another process is running this stage on the same inputs ({self.scratch})")
             number += 1
             self.scratch = first.with_name(f"{first.name}-{number}")
@@ -162,6 +160,16 @@ class Stage:
         return re.sub(r"\$\{([\w.]+)\}", lambda match: str(self._value(match[1])), path)
 
 
+def _root() -> Path:
+    """The repository. Experiments that run in a copy of it have their scratch directories here too."""
+    return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def _in_copy() -> bool:
+    """Whether this is an experiment that DVC runs in a copy of the repository (--queue, --temp)."""
+    return _root().resolve() != Path.cwd()
+
+
 def _leaves(name: str, value) -> Iterator[tuple[str, object]]:
     """The values below a param, by dotted name."""
     if isinstance(value, Section):
@@ -197,6 +205,9 @@ def run(
     worker = getattr(parser.parse_args(), "worker", False)
     if worker or "DVC_ROOT" in os.environ:
         die_with_parent(PARENT)
+    if not worker and _in_copy() and (_root() / ".git/shallow").exists():
+        lost = "DVC loses the result of an experiment in a copy of a shallow clone"
+        print(f"{name}: {_root()}: {lost}: `git fetch --unshallow`, then run it again", file=sys.stderr)
     try:
         if not launcher and os.environ.get("WORLD_SIZE", "1") != "1":
             raise InputError(f"expected one process, not {os.environ['WORLD_SIZE']}: start it without a launcher")

@@ -149,6 +149,23 @@ def test_experiments_in_copies_of_their_own_may_do_the_same_work_at_once(repo, t
     assert [(copy / "out" / "metrics.json").read_text() for copy in copies] == ["first", "second"]
 
 
+@pytest.mark.parametrize("shallow", [True, False])
+def test_a_copy_of_a_shallow_clone_is_warned_that_dvc_loses_its_result(
+    repo, tmp_path_factory, monkeypatch, capsys, shallow
+):
+    copy = shutil.copytree(repo, tmp_path_factory.mktemp("copy") / "repo")
+    (repo / ".git").mkdir()
+    if shallow:
+        (repo / ".git/shallow").touch()
+    monkeypatch.setenv("DVC_ROOT", str(repo))
+    monkeypatch.setattr("stages.stage.die_with_parent", lambda parent: None)  # the tests would die with theirs
+    monkeypatch.setattr("sys.argv", ["demo"])
+    monkeypatch.chdir(copy)
+    run("demo", lambda stage: write_outs(stage, "done"))
+    assert ("git fetch --unshallow" in capsys.readouterr().err) == shallow
+    assert (copy / "out/metrics.json").read_text() == "done"
+
+
 def test_a_mistake_ends_in_one_line_and_status_1(repo, monkeypatch):
     monkeypatch.setattr("sys.argv", ["demo"])
     params = (repo / "params.yaml").read_text()

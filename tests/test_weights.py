@@ -151,3 +151,8 @@ def test_a_setting_that_we_do_not_compute_is_refused(tmp_path, key, value):
     write_json(tmp_path / "config.json", {**config, key: value})
     with pytest.raises(InputError, match=f"config.json: {key} = {value!r}: expected"):
         weights.load(tmp_path)
+
+
+def test_whoever_may_read_the_configuration_may_read_the_weights(model, tmp_path):
+    weights.save(model, tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode

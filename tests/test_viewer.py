@@ -18,6 +18,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the path (Debian: apt-get install chromium)")
 
 TOKENS = (["A", "·cat", "·sat", "·on", "·a", "·cat"], [HOSTILE, "\\xe2\\x80", "שלום", "😀", "·b"])
+OTHER_TOKENS = (["A", "·cat", "·sat·on", "·a·cat"], TOKENS[1])  # of the same prompts, by another vocabulary
+VOCABULARIES = {"trained": TOKENS, "initial": OTHER_TOKENS}
 KINDS = ("previous_token", "first_token", "duplicate_token", "induction", "entropy")
 SHAPES = {"trained": (2, 3), "initial": (3, 2)}  # layers, heads
 
@@ -32,8 +34,8 @@ def random_attention(n_layer: int, n_head: int, T: int, seed: int) -> np.ndarray
 
 
 ATTENTION = {
-    (name, prompt): random_attention(*shape, len(tokens), seed=prompt)
-    for (name, shape), (prompt, tokens) in product(SHAPES.items(), enumerate(TOKENS))
+    (name, prompt): random_attention(*SHAPES[name], len(VOCABULARIES[name][prompt]), seed=prompt)
+    for name, prompt in product(SHAPES, range(len(TOKENS)))
 }
 
 
@@ -50,7 +52,7 @@ def viewer_data() -> dict:
                 **{"bytes": ["20ff"] * len(tokens)},
                 "weights": [[encoded(head) for head in layer] for layer in ATTENTION[name, prompt]],
             }
-            for prompt, tokens in enumerate(TOKENS)
+            for prompt, tokens in enumerate(VOCABULARIES[name])
         ]
         score = [[layer / 10 + head / 100 for head in range(n_head)] for layer in range(n_layer)]
         scores = dict.fromkeys(KINDS, score)
@@ -169,7 +171,8 @@ def test_a_locked_token_stays_until_it_is_let_go(opened):
     page.locator("#viewer-title").hover()
     assert shares(page, "to") == [None] * 6
     token(page, "to", 2).click()
-    page.keyboard.press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Escape")  # wherever the focus is
     page.locator("#viewer-title").hover()
     assert shares(page, "from") == [None] * 6
 
@@ -206,6 +209,12 @@ def test_another_model_and_another_prompt(opened):
     page.locator("#viewer-model").select_option(index=1)
     assert page.locator("#viewer-heads button").count() == 6
     assert page.locator("#viewer-title").text_content() == "Layer 1, head 1"  # it has no head 2
+    token(page, "from", 1).click()
+    page.locator("#viewer-model").select_option(index=0)
+    assert token(page, "from", 1).get_attribute("aria-pressed") == "true"  # the same token there
+    token(page, "from", 2).click()
+    page.locator("#viewer-model").select_option(index=1)
+    assert page.locator("#viewer-tokens [aria-pressed=true]").count() == 0  # another one
     page.locator("#viewer-prompt").select_option(index=1)
     token(page, "from", 4).click()
     assert shares(page, "to") == expected(ATTENTION["initial", 1][1, 1][4])
@@ -250,6 +259,12 @@ def test_pointing_at_the_map_reads_out_its_cells(opened):
     assert shares(page, "to") == expected(weights[5])
     page.locator("#viewer-map").hover(position={"x": side - 4, "y": side / 2})  # later tokens are not attended to
     assert page.locator("#viewer-cell").text_content() == cells[5]
+    page.locator("#viewer-map").click(position={"x": side - 4, "y": side / 2})  # nor locked
+    assert page.locator("#viewer-tokens [aria-pressed=true]").count() == 0
+    page.locator("#viewer-map").click(position={"x": side - 4, "y": side - 4})
+    assert token(page, "from", 5).get_attribute("aria-pressed") == "true"
+    page.set_viewport_size({"width": 900, "height": 700})  # drawn anew without a complaint
+    page.locator("#viewer-map").click(position={"x": side / 3, "y": side / 3})
 
 
 def test_a_link_opens_the_same_view(opened):
@@ -274,6 +289,12 @@ def test_a_wrong_link_shows_what_there_is(opened):
     page.evaluate("location.hash = '#viewer&layer=1&head=2&token=2'")
     page.locator("#viewer-title", has_text="Layer 1, head 2").wait_for()
     assert shares(page, "to") == expected(ATTENTION["trained", 0][1, 2][2])
+    page.evaluate("location.hash = '#viewer&model=initial&layer=2&head=1&token=3'")  # fewer tokens, other heads
+    page.locator("#viewer-title", has_text="Layer 2, head 1").wait_for()
+    assert shares(page, "to") == expected(ATTENTION["initial", 0][2, 1][3])
+    page.evaluate("location.hash = '#viewer&model=trained'")  # which has no layer 2
+    page.locator("#viewer-title", has_text="Layer 1, head 1").wait_for()
+    assert page.locator("#viewer-cell").text_content().startswith("“·on” (3) pays")
 
 
 @pytest.mark.parametrize("name", ["explorer", "report"])
@@ -309,9 +330,11 @@ def test_a_change_of_scheme_is_followed(opened):
 
 
 def test_paper_has_no_controls_and_a_page_without_scripts_says_so(opened):
-    page = opened("report")
-    page.emulate_media(media="print")
-    assert not page.locator("#viewer").is_visible()
+    for name in ("report", "explorer"):  # the one has figures in its place
+        page = opened(name)
+        page.emulate_media(media="print")
+        assert page.locator("#viewer").is_visible() == (name == "explorer")
+        assert not page.locator("#viewer-threshold").is_visible()
     page = opened("report", java_script_enabled=False)
     assert page.locator("#viewer-absent").is_visible() and not page.locator("#viewer").is_visible()
 

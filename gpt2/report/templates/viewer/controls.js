@@ -2,7 +2,10 @@
 
 const fill = (select, labels) => select.replaceChildren(...labels.map((label, value) => new Option(label, value)));
 
-at("model").addEventListener("change", ({ target }) => change({ model: +target.value }));
+at("model").addEventListener("change", ({ target }) => {
+  const same = models[target.value].prompts[state.prompt].tokens[state.token] === prompt().tokens[state.token];
+  change({ model: +target.value, token: same ? state.token : null }); // another vocabulary may cut the text elsewhere
+});
 at("prompt").addEventListener("change", ({ target }) => change({ prompt: +target.value, token: null }));
 at("threshold").addEventListener("input", ({ target }) => change({ threshold: +target.value }));
 at("sink").addEventListener("change", ({ target }) => change({ sink: target.checked }));
@@ -12,7 +15,12 @@ window.addEventListener("hashchange", () => {
   viewer.scrollIntoView();
 });
 
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape" && state.token !== null) change({ token: null });
+});
+
 let drawn = ""; // what the grid and the tokens were made for
+let shaded = ""; // what the thumbnails show
 
 function show() {
   at("model").value = state.model;
@@ -21,11 +29,15 @@ function show() {
   at("threshold-value").textContent = state.threshold.toFixed(2);
   at("sink").checked = state.sink;
   at("link").href = link();
-  const wanted = [state.model, state.prompt, state.sink].join();
+  const wanted = [state.model, state.prompt].join();
   if (drawn !== wanted) {
     drawHeads();
     drawTokens();
     drawn = wanted;
+  }
+  if (shaded !== `${wanted},${state.sink}`) {
+    drawThumbnails();
+    shaded = `${wanted},${state.sink}`;
   }
   markHead();
   drawLines();
@@ -37,12 +49,11 @@ fill(at("prompt"), models[0].prompts.map(({ text }) => text));
 viewer.hidden = false;
 at("absent").hidden = true;
 const linked = follow(location.hash);
-fit();
 cursor.row = state.token ?? prompt().tokens.length - 1;
 show();
 if (linked) viewer.scrollIntoView();
 new ResizeObserver(drawMap).observe(map.parentElement);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  drawn = "";
-  show();
+  drawThumbnails();
+  drawMap();
 });

@@ -19,8 +19,13 @@ function headButton(layer, head) {
   const title = `${name}\n${scores(layer, head, "\n")}`;
   Object.assign(button, { type: "button", role: "radio", ariaLabel: name, title });
   Object.assign(button.dataset, { layer, head });
-  button.append(thumbnail(layer, head));
   return button;
+}
+
+function drawThumbnails() {
+  for (const button of at("heads").querySelectorAll("button")) {
+    button.replaceChildren(thumbnail(+button.dataset.layer, +button.dataset.head));
+  }
 }
 
 // A pixel a cell. Opacity goes with the square root of the share, which shows what is faint.
@@ -48,8 +53,8 @@ function markHead() {
     button.ariaChecked = chosen;
     button.tabIndex = chosen ? 0 : -1;
   }
-  at("title").textContent = `Layer ${state.layer}, head ${state.head}`;
-  at("scores").textContent = scores(state.layer, state.head, " · ");
+  say("title", `Layer ${state.layer}, head ${state.head}`);
+  say("scores", scores(state.layer, state.head, " · "));
 }
 
 at("heads").addEventListener("click", ({ target }) => {

@@ -5,7 +5,7 @@ const LONGEST_LABEL = 14; // characters; longer tokens are cut
 const SMALLEST_LABELLED = 9; // pixels a cell; below that only some tokens are named
 
 const map = at("map");
-let size = { gutter: 0, cell: 0 }; // pixels: room for labels at the left and top, side of a cell
+let size = { gutter: 0, cell: 0, fill: 0 }; // pixels: room for labels left and above, side of a cell, of its colour
 
 const cut = (label) => {
   const characters = Array.from(label);
@@ -20,10 +20,11 @@ function prepare(labels) {
   const { fontFamily } = getComputedStyle(map);
   const width = map.clientWidth;
   context.font = `12px ${fontFamily}`;
-  const gutter = Math.ceil(Math.max(...labels.map((label) => context.measureText(label).width))) + 8;
-  size = { gutter, cell: (width - gutter) / labels.length };
+  const longest = Math.max(...labels.map((label) => context.measureText(label).width));
+  const gutter = Math.min(Math.ceil(longest) + 8, width / 3);
+  const cell = (width - gutter) / labels.length;
+  size = { gutter, cell, fill: cell - Math.min(1, cell / 8) };
   map.width = map.height = Math.round(width * ratio);
-  map.style.height = `${width}px`;
   context.scale(ratio, ratio);
   context.font = `${clamp(size.cell * 0.75, 9, 12)}px ${fontFamily}`;
   context.textBaseline = "middle";
@@ -38,7 +39,7 @@ function drawMap() {
   rows().forEach(({ shares }, t) =>
     shares.forEach((share, s) => {
       context.fillStyle = `rgb(${heat} / ${shown(share) ? 0.05 + 0.95 * share : 0.04})`;
-      context.fillRect(...corner(t, s), size.cell - 1, size.cell - 1);
+      context.fillRect(...corner(t, s), size.fill, size.fill);
     }),
   );
   const every = Math.ceil(SMALLEST_LABELLED / size.cell);
@@ -59,13 +60,15 @@ function drawMap() {
   });
   context.strokeStyle = accent;
   context.lineWidth = 2;
-  context.strokeRect(...corner(cursor.row, cursor.column), size.cell - 1, size.cell - 1);
+  context.strokeRect(...corner(cursor.row, cursor.column), size.fill, size.fill);
   const share = row(cursor.row).shares[cursor.column].toFixed(3);
   const whole = state.sink ? "what is left of its attention" : "its attention";
-  at("cell").textContent =
+  say(
+    "cell",
     state.sink && cursor.column === 0
       ? `What ${quoted(cursor.row)} pays to the first token is hidden`
-      : `${quoted(cursor.row)} pays ${share} of ${whole} to ${quoted(cursor.column)}`;
+      : `${quoted(cursor.row)} pays ${share} of ${whole} to ${quoted(cursor.column)}`,
+  );
 }
 
 function moveTo(t, s) {
@@ -75,22 +78,25 @@ function moveTo(t, s) {
   hover("from", cursor.row);
 }
 
+// Moves to the cell under the pointer. Returns whether there is one.
 function point({ offsetX, offsetY }) {
   const [t, s] = [offsetY, offsetX].map((offset) => Math.floor((offset - size.gutter) / size.cell));
-  if (s >= 0 && t < prompt().tokens.length && s <= t) moveTo(t, s);
+  const there = s >= 0 && t < prompt().tokens.length && s <= t;
+  const moved = !hovered || t !== cursor.row || s !== cursor.column;
+  if (there && moved) moveTo(t, s);
+  return there;
 }
 
 map.addEventListener("pointermove", point);
 map.addEventListener("pointerleave", () => hover());
 map.addEventListener("blur", () => hover());
 map.addEventListener("click", (event) => {
-  point(event);
-  change({ token: cursor.row, side: "from" });
+  if (point(event)) lock("from", cursor.row);
 });
 map.addEventListener("keydown", (event) => {
   if (!plain(event)) return;
   if (event.key in MOVES) moveTo(cursor.row + MOVES[event.key][0], cursor.column + MOVES[event.key][1]);
-  else if (event.key === "Enter") change({ token: cursor.row, side: "from" });
+  else if (event.key === "Enter") lock("from", cursor.row);
   else return;
   event.preventDefault();
 });

@@ -46,6 +46,7 @@ function follow(hash) {
   state.side = said.get("side") === "to" ? "to" : "from";
   state.threshold = clamp(Number(said.get("threshold")) || 0, 0, 1);
   state.sink = said.get("sink") === "hidden";
+  fit();
   return true;
 }
 
@@ -59,6 +60,12 @@ function change(values) {
     // the link below the controls still has it
   }
   show();
+}
+
+// Locks a token on one side, or lets it go.
+function lock(side, token) {
+  const locked = state.token === token && state.side === side;
+  change({ side, token: locked ? null : token });
 }
 
 // Another model has other heads, another prompt other tokens.
@@ -106,4 +113,7 @@ const shown = (share) => share > 0 && share >= state.threshold;
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }; // down, right
 const plain = (event) => !(event.ctrlKey || event.altKey || event.metaKey);
 const quoted = (t) => `“${prompt().tokens[t]}” (${t})`;
+const say = (id, text) => {
+  if (at(id).textContent !== text) at(id).textContent = text; // a screen reader reads out what is written anew
+};
 const identity = (t) => `id ${prompt().ids[t]}, bytes ${prompt().bytes[t].match(/../g).join(" ")}`;

@@ -55,17 +55,15 @@ function line({ t, s, share }, opacity) {
 
 // What the token that is active is, and what is hidden of the first token.
 function tell(chosen) {
-  at("token").textContent = chosen
-    ? `Token ${quoted(chosen.token)}: ${identity(chosen.token)}${state.token === null ? "" : "; locked, Escape lets go"}`
-    : "Point at a token to see its lines alone; click to lock it.";
+  const locked = state.token === null ? "" : "; locked: click it again, or press Escape, to let go";
+  const called = chosen && `Token ${quoted(chosen.token)}: ${identity(chosen.token)}${locked}`;
+  say("token", called ?? "Point at a token to see its lines alone; click to lock it.");
   const hidden = rows().map((each) => each.hidden);
   const mean = hidden.slice(1).reduce((sum, share) => sum + share, 0) / (hidden.length - 1);
   const attending = chosen?.side === "from" ? chosen.token : null;
   const own = attending === null ? "" : `${hidden[attending].toFixed(3)} of what ${quoted(attending)} attends to, `;
-  at("hidden").textContent = state.sink
-    ? `Hidden with the first token: ${own}${mean.toFixed(3)} on average over the tokens after it. ` +
-      "The shares shown are shares of the rest."
-    : "";
+  const told = `Hidden with the first token: ${own}${mean.toFixed(3)} on average over the tokens after it.`;
+  say("hidden", state.sink ? `${told} The shares shown are shares of the rest.` : "");
 }
 
 function hover(side, token) {
@@ -84,10 +82,8 @@ for (const kind of ["pointerover", "focusin"]) {
 panel.addEventListener("pointerleave", () => hover());
 panel.addEventListener("focusout", () => hover());
 panel.addEventListener("click", (event) => {
-  const { side, token } = tokenOf(event) ?? {};
-  if (!side) return;
-  const locked = state.token === +token && state.side === side;
-  change({ token: locked ? null : +token, side });
+  const found = tokenOf(event);
+  if (found) lock(found.side, +found.token);
 });
 panel.addEventListener("keydown", (event) => {
   const found = tokenOf(event);
@@ -96,7 +92,4 @@ panel.addEventListener("keydown", (event) => {
   const [down, right] = MOVES[event.key];
   const side = right ? (right > 0 ? "to" : "from") : found.side;
   at(side).children[clamp(+found.token + down, 0, prompt().tokens.length - 1)].focus();
-});
-viewer.addEventListener("keydown", ({ key }) => {
-  if (key === "Escape" && state.token !== null) change({ token: null });
 });

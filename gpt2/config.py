@@ -270,9 +270,8 @@ class HellaSwagParams(Section):
 class AttentionParams(Section):
     """What the attention figures and the page show."""
 
-    # Of 3 to 128 tokens each, and within every model's context: the page holds each head's weights on all of them.
     prompts: TextList
-    """texts whose attention is drawn"""
+    """texts whose attention is drawn: of 3 to 128 tokens each, and within every model's context"""
 
 
 class Params(Section):

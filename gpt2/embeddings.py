@@ -17,7 +17,6 @@ from gpt2.tokenizer import Tokenizer
 
 WORDS = 8  # distinct tokens whose neighbours are listed
 NEIGHBOURS = 5  # of each
-NEIGHBOUR_COLUMNS = ("model", "id", "token", "rank", "neighbour_id", "neighbour", "cosine")
 EXTREMES = 5  # tokens of smallest and of largest norm
 
 
@@ -80,13 +79,20 @@ def neighbour_rows(name: str, model: GPT, tokenizer: Tokenizer, ids: list[int]) 
     unit = F.normalize(model.wte.weight, dim=1)  # (V, C)
     cosine = unit[ids] @ unit.t()  # (N, V)
     cosine[torch.arange(len(ids)), ids] = -torch.inf
-    nearest = cosine.sort(dim=1, descending=True, stable=True)
-    rows = []
-    for id, others, values in zip(ids, nearest.indices[:, :NEIGHBOURS], nearest.values, strict=True):
-        for rank, (other, value) in enumerate(zip(others.tolist(), values.tolist(), strict=False), start=1):
-            pair = [label(tokenizer.token_bytes(token)) for token in (id, other)]
-            rows.append(dict(zip(NEIGHBOUR_COLUMNS, (name, id, pair[0], rank, other, pair[1], value), strict=True)))
-    return rows
+    values, others = (each[:, :NEIGHBOURS].tolist() for each in cosine.sort(dim=1, descending=True, stable=True))
+    return [
+        {
+            "model": name,
+            "id": id,
+            "token": label(tokenizer.token_bytes(id)),
+            "rank": rank,
+            "neighbour_id": other,
+            "neighbour": label(tokenizer.token_bytes(other)),
+            "cosine": round(value, 6),
+        }
+        for id, *nearest in zip(ids, others, values, strict=True)
+        for rank, (other, value) in enumerate(zip(*nearest, strict=True), start=1)
+    ]
 
 
 def norm_rows(name: str, norms: np.ndarray, tokenizer: Tokenizer) -> list[dict]:
@@ -94,16 +100,20 @@ def norm_rows(name: str, norms: np.ndarray, tokenizer: Tokenizer) -> list[dict]:
     order = np.argsort(norms, kind="stable")
     return [
         {
-            **{"model": name, "end": end, "rank": rank},
-            **{"id": int(id), "token": label(tokenizer.token_bytes(int(id))), "norm": float(norms[id])},
+            "model": name,
+            "end": end,
+            "rank": rank,
+            "id": id,
+            "token": label(tokenizer.token_bytes(id)),
+            "norm": round(float(norms[id]), 6),
         }
         for end, ids in (("smallest", order[:EXTREMES]), ("largest", order[::-1][:EXTREMES]))
-        for rank, id in enumerate(ids, start=1)
+        for rank, id in enumerate(ids.tolist(), start=1)
     ]
 
 
 def metrics(trained: Embeddings, initial: Embeddings) -> dict[str, float]:
-    """After training and before: the smoothness of the position embedding, and the mean norm of the tokens'."""
+    """The smoothness of the position embedding and the mean norm of the tokens', beside those of random weights."""
     return {
         "wpe_smoothness_initial": round(float(smoothness(initial.wpe)), 6),
         "wpe_smoothness": round(float(smoothness(trained.wpe)), 6),

@@ -159,21 +159,26 @@ def head_rows(model: Explored) -> Iterator[dict]:
 
 
 def mapping_rows(model: Explored) -> Iterator[dict]:
-    """For each prompt (its number, from 0), layer, head and token: the three positions that the token attends to most,
-    the first of equals first, with their tokens and weights. The first tokens have fewer."""
+    """For each prompt (its number, from 0), layer, head and token the three positions that the token attends to most,
+    the first of equals first; the first tokens have fewer."""
     for prompt, reading in enumerate(model.readings):
         tokens = reading.tokens
         for layer, heads in enumerate(reading.weights):
             order = most_attended(heads)  # (H, T, 3)
             for head, position in np.ndindex(order.shape[:2]):
-                row = {"model": model.name, "prompt": prompt, "layer": layer, "head": head}
-                row |= {"position": position, "token": tokens[position]}
-                for rank, other in enumerate(order[head, position], start=1):
-                    seen = other <= position
-                    row[f"position_{rank}"] = int(other) if seen else ""
-                    row[f"token_{rank}"] = tokens[other] if seen else ""
-                    row[f"weight_{rank}"] = round(float(heads[head, position, other]), 4) if seen else ""
-                yield row
+                yield {
+                    "model": model.name,
+                    "prompt": prompt,
+                    "layer": layer,
+                    "head": head,
+                    "position": position,
+                    "token": tokens[position],
+                    "attends_to": [
+                        {"position": to, "token": tokens[to], "weight": round(float(heads[head, position, to]), 4)}
+                        for to in order[head, position].tolist()
+                        if to <= position
+                    ],
+                }
 
 
 def most_attended(weights: np.ndarray) -> np.ndarray:
@@ -195,8 +200,8 @@ def strongest_heads(model: Explored) -> dict[str, tuple[int, int]]:
 
 
 def metrics(trained: Explored, initial: Explored) -> dict:
-    """For each kind of head the strongest, beside the score of uniform attention and the highest before training; and
-    the mean entropy of all heads, after training and before."""
+    """For each kind of head the strongest, beside the score of uniform attention and the highest with random weights;
+    and the mean entropy of all heads, beside that of random weights."""
     kinds = {}
     for name, (layer, head) in strongest_heads(trained).items():
         kinds[name] = {

@@ -1,5 +1,5 @@
-"""Stage plot_attention: what the pretrained model's heads look at, and what its embeddings became, beside the same
-model before training and beside OpenAI's where its weights are there."""
+"""Stage plot_attention: what the heads of the pretrained model look at, and what its embeddings became, beside its
+shape with random weights, where training from scratch begins, and beside OpenAI's where its weights are there."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from gpt2 import embeddings, exploration
 from gpt2.attention import rollout
 from gpt2.embeddings import Embeddings
 from gpt2.exploration import Explored
-from gpt2.files import read_json, write_csv, write_json, write_text
+from gpt2.files import read_json, write_csv, write_json, write_jsonl, write_text
 from gpt2.model import GPT, initial_model
 from gpt2.report import attention_figures, embedding_figures
 from gpt2.report.theme import MODELS
@@ -46,16 +46,16 @@ def main(stage: Stage) -> None:
     write_json(stage.out(f"{OUT}/metrics.json"), metrics(explored, embedded))
     write_json(stage.out(f"{OUT}/attention.json"), exploration.viewer_data(explored.values()))
     write_csv(stage.out(f"{OUT}/heads.csv"), [row for each in explored.values() for row in exploration.head_rows(each)])
-    mapping = [row for each in explored.values() for row in exploration.mapping_rows(each)]
-    write_csv(stage.out(f"{OUT}/mapping.csv"), mapping)
-    write_csv(stage.out(f"{OUT}/neighbours.csv"), neighbours, embeddings.NEIGHBOUR_COLUMNS)
-    write_csv(stage.out(f"{OUT}/norms.csv"), norms)
+    mapping = (row for each in explored.values() for row in exploration.mapping_rows(each))
+    write_jsonl(stage.out(f"{OUT}/mapping.jsonl"), mapping)
+    write_jsonl(stage.out(f"{OUT}/neighbours.jsonl"), neighbours)
+    write_jsonl(stage.out(f"{OUT}/norms.jsonl"), norms)
     for name, svg in draw(explored, embedded).items():
         write_text(stage.out(f"{OUT}/figures/{name}.svg"), svg)
 
 
 def metrics(explored: dict[str, Explored], embedded: dict[str, Embeddings]) -> dict:
-    """Of the trained model, beside the same before training."""
+    """Of the trained model, beside random weights."""
     return {
         **exploration.metrics(explored["trained"], explored["initial"]),
         **embeddings.metrics(embedded["trained"], embedded["initial"]),

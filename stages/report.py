@@ -20,7 +20,7 @@ REPORTS = {
     "instruction": ("metrics.json", "train.csv", "val.csv", "responses.jsonl"),
     "parity": ("metrics.json", "cases.csv", "pipeline.jsonl"),
     "hellaswag": ("metrics.json", "predictions.jsonl"),
-    "attention": ("metrics.json", "heads.csv", "attention.json", "mapping.csv", "norms.csv"),
+    "attention": ("metrics.json", "heads.csv", "attention.json", "mapping.jsonl", "neighbours.jsonl", "norms.jsonl"),
 }
 READERS = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv}
 
@@ -34,9 +34,6 @@ def read(stage: Stage) -> dict:
         data[section] = {path.stem: READERS[path.suffix](path) for path in paths}
     # A model that was taken over as it is has had no steps.
     data["pretrain"]["train"] = read_csv(stage.dep("reports/pretrain/train.csv"), may_be_empty=True)
-    # Prompts may hold no words.
-    neighbours = stage.dep("reports/attention/neighbours.csv")
-    data["attention"]["neighbours"] = read_csv(neighbours, may_be_empty=True)
     data["sample"] = read_yaml(stage.dep("profiles/sample.yaml"))
     figures = sorted(stage.dep("reports/attention/figures").glob("*.svg"))
     data["attention"]["figures"] = {path.stem: path.read_text("utf-8") for path in figures}

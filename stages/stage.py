@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import reduce
+from itertools import chain, count
 from pathlib import Path
 from typing import NoReturn
 
@@ -103,16 +104,16 @@ class Stage:
         Two processes in one place would also write the same outs. Experiments in copies of the repository may be at the
         same work at once: the second takes another directory.
         """
-        first, number = self.scratch, 1
-        while not self._locked():
-            if not _in_copy():
-                raise InputError(f"another process is running this stage on the same inputs ({self.scratch})")
-            number += 1
-            self.scratch = first.with_name(f"{first.name}-{number}")
+        first, places = self.scratch, [self.scratch]
+        if _in_copy():
+            begun = sorted(first.parent.glob(f"{first.name}*"))  # by one that was killed: goes on
+            places = chain(begun, places, (first.with_name(f"{first.name}-{number}") for number in count(2)))
+        if not any(self._try_lock(place) for place in places):
+            raise InputError(f"another process is running this stage on the same inputs ({first})")
 
-    def _locked(self) -> bool:
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        self._scratch_lock = FileLock(self.scratch / "lock")
+    def _try_lock(self, scratch: Path) -> bool:
+        scratch.mkdir(parents=True, exist_ok=True)
+        self.scratch, self._scratch_lock = scratch, FileLock(scratch / "lock")
         try:
             self._scratch_lock.acquire(blocking=False)
         except Timeout:

@@ -8,13 +8,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
 from gpt2.errors import InputError
-from gpt2.files import read_json
 from gpt2.report.lineage import environment, flat
 from gpt2.section import Section, parse
 from stages.params import parse_yaml, read_yaml
@@ -24,19 +24,21 @@ THROUGHPUT = "reports/pretrain/throughput.json"
 MACHINE = (THROUGHPUT, "reports/index.html")  # differ from run to run: figures of speed, and the page that shows them
 
 
-class File(Section):
-    """An input or output as DVC records it."""
+class Recorded(Section):
+    """A part of dvc.lock. What else DVC writes there, such as sizes, says nothing more."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+class File(Recorded):
+    """An input or output."""
 
     path: str
     md5: str
 
 
-class Record(Section):
-    """A stage as DVC records it."""
-
-    model_config = ConfigDict(extra="ignore")
+class Record(Recorded):
+    """A stage."""
 
     cmd: str
     params: dict[str, dict[str, object]] = Field(default_factory=dict)  # by file
@@ -50,10 +52,8 @@ class Record(Section):
         return {("command", "cmd"): self.cmd, **params, **{k: md5 for k, md5 in files.items() if k[1] not in MACHINE}}
 
 
-class Lock(Section):
+class Lock(Recorded):
     """A whole dvc.lock."""
-
-    model_config = ConfigDict(extra="ignore")
 
     stages: dict[str, Record]
 
@@ -149,10 +149,14 @@ def _first_line(output: bytes) -> str:
 
 
 def conditions() -> Iterator[str]:
-    """What decides how arithmetic is rounded: at the committed run, and here."""
-    committed, here = json.loads(read_committed(THROUGHPUT)), read_json(Path(THROUGHPUT))
-    for which, facts in (("committed", committed), ("here", here)):
-        yield f"{which}: pretrained on {facts['device']}, {facts['precision']}, compiled: {facts['compiled']}"
+    """What decides how arithmetic is rounded: at the committed run, as far as it is told there, and here."""
+    told = {"here": Path(THROUGHPUT).read_bytes()}
+    with suppress(InputError):
+        told = {"committed": read_committed(THROUGHPUT), **told}
+    for which, content in told.items():
+        facts = json.loads(content)
+        device, precision, compiled = (facts.get(key, "not told") for key in ("device", "precision", "compiled"))
+        yield f"{which}: pretrained on {device}, {precision}, compiled: {compiled}"
     yield "here: " + ", ".join(f"{name} {value}" for name, value in environment().items())
     yield "On another kind of processor figures agree within a tolerance: README.md, Reproducing it"
 

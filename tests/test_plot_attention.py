@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from gpt2 import weights
 from gpt2.bpe import train_bpe
 from gpt2.errors import InputError
-from gpt2.files import read_csv, read_json, write_json
+from gpt2.files import read_csv, read_json, read_jsonl, write_json
 from gpt2.tokenizer import Tokenizer
 from stages import plot_attention
 from stages.stage import Stage
@@ -65,11 +65,11 @@ def test_two_models_and_openai_s_stand_side_by_side(repository):
     heads = read_csv(reports / "heads.csv")
     assert next(iter(heads[0])) == "model"
     assert [row["model"] for row in heads] == ["trained"] * 8 + ["initial"] * 8 + ["openai"] * 6
-    mapping = read_csv(reports / "mapping.csv")
+    mapping = read_jsonl(reports / "mapping.jsonl")
     texts = [model["prompts"] for model in models]
     assert len(mapping) == sum(n * len(p["ids"]) for n, prompts in zip((8, 8, 6), texts, strict=True) for p in prompts)
-    assert {row["model"] for row in read_csv(reports / "neighbours.csv")} == {"openai"}  # bytes are no words
-    assert {row["model"] for row in read_csv(reports / "norms.csv")} == {"trained", "openai"}
+    assert {row["model"] for row in read_jsonl(reports / "neighbours.jsonl")} == {"openai"}  # bytes are no words
+    assert {row["model"] for row in read_jsonl(reports / "norms.jsonl")} == {"trained", "openai"}
     figures = {path.stem: path.read_text("utf-8") for path in (reports / "figures").iterdir()}
     for name in ("grid_trained_1", "grid_openai_0", "rollout_openai", "scores_initial", "wpe_cosines"):
         assert name in figures
@@ -81,7 +81,7 @@ def test_without_openai_s_weights_two_models_are_shown(repository):
     reports = run()
     data = read_json(reports / "attention.json")
     assert [model["title"] for model in data["models"]] == ["this run", "random initialization"]
-    assert read_csv(reports / "neighbours.csv", may_be_empty=True) == []
+    assert read_jsonl(reports / "neighbours.jsonl") == []
     metrics = read_json(reports / "metrics.json")
     assert metrics["mean_entropy"] < metrics["mean_entropy_initial"]
     assert metrics["wpe_smoothness_initial"] == pytest.approx(2, abs=0.3)

@@ -8,6 +8,7 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from itertools import product
 
 import numpy as np
 import pytest
@@ -172,24 +173,25 @@ def inputs(text: str = HOSTILE) -> dict:
                 **{"mean_entropy_initial": 0.99, "wte_norm_initial": 0.23, "wte_norm": 1.5},
             },
             "heads": csv(model=MODELS, layer=[0, 0, 1], head=[0] * 3, **{key: [0.5, 0.25, 0.75] for key in scores}),
-            "mapping": csv(
-                model=["trained"] * 5 + ["initial"],
-                prompt=[0, 0, 0, 0, 1, 0],
-                layer=[1, 1, 1, 0, 1, 1],
-                head=[0] * 6,
-                position=[0, 1, 2, 0, 0, 0],
-                token=[text] * 6,
-                token_1=[text, text, "nearest", "not shown", "not shown", "not shown"],
-                position_1=[0, 0, 1, 0, 0, 0],
-                weight_1=[1, 0.75, 0.5, 1, 1, 1],
-            ),
-            "neighbours": csv(model=["trained"] * 5, token=[text] * 5, neighbour=[text] * 5, cosine=[0.8] * 5),
-            "norms": csv(
-                model=["trained"] * 2 + ["openai"] * 2,
-                end=["smallest", "largest"] * 2,
-                token=[text, "·long"] * 2,
-                norm=[0.5, 4.5] * 2,
-            ),
+            "mapping": [
+                {
+                    **{"model": model, "prompt": prompt, "layer": layer, "head": 0, "position": position},
+                    **{
+                        "token": text,
+                        "attends_to": [{"position": max(position - 1, 0), "token": token, "weight": 0.5}],
+                    },
+                }
+                for model, prompt, layer, position, token in (
+                    *(("trained", 0, 1, position, token) for position, token in enumerate((text, text, "nearest"))),
+                    *(("trained", 0, 0, 0, "not shown"), ("trained", 1, 1, 0, "not shown")),
+                    ("initial", 0, 1, 0, "not shown"),
+                )
+            ],
+            "neighbours": [{"model": "trained", "token": text, "neighbour": text, "cosine": 0.8}] * 5,
+            "norms": [
+                {"model": model, "end": end, "token": text, "norm": 0.5}
+                for model, end in product(("trained", "openai"), ("smallest", "largest"))
+            ],
             "attention": {"models": models},
             "figures": dict.fromkeys((*ATTENTION_FIGURES, *EMBEDDING_FIGURES), "<svg></svg>"),
         },

@@ -147,6 +147,11 @@ def test_experiments_in_copies_of_their_own_may_do_the_same_work_at_once(repo, t
         monkeypatch.chdir(copies[0])
         write_outs(first, "first")
     assert [(copy / "out" / "metrics.json").read_text() for copy in copies] == ["first", "second"]
+    second.scratch.mkdir(parents=True)  # as one that was killed leaves it
+    (second.scratch / "step_1.pt").touch()
+    with Stage("demo") as third:
+        assert third.scratch == second.scratch  # goes on there
+        write_outs(third)
 
 
 @pytest.mark.parametrize("shallow", [True, False])

@@ -18,7 +18,7 @@ USES = {
     "classification": "training of the classifier, its validation and test",
     "hellaswag": "test",
 }
-WEIGHTS = "parity, and training where init says gpt2"
+WEIGHTS = "parity, attention and embeddings beside this run’s, training where init says gpt2"
 
 
 def data_table(data: dict) -> list[dict]:

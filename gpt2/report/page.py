@@ -206,10 +206,10 @@ def _endings(predictions: list[dict]) -> list[dict]:
 
 def _most_attended(attention: dict) -> dict[str, list[dict]]:
     """Whom each token of the first prompt attends to, for the strongest trained head of each kind: a row a token."""
-    rows = [row for row in attention["mapping"] if (row["model"], row["prompt"]) == ("trained", "0")]
+    rows = [row for row in attention["mapping"] if (row["model"], row["prompt"]) == ("trained", 0)]
     heads = {kind: best for kind, best in attention["metrics"].items() if isinstance(best, dict)}
     return {
-        kind: [row for row in rows if (row["layer"], row["head"]) == (str(best["layer"]), str(best["head"]))]
+        kind: [row for row in rows if (row["layer"], row["head"]) == (best["layer"], best["head"])]
         for kind, best in heads.items()
     }
 

@@ -9,8 +9,8 @@ from gpt2.exploration import explore, viewer_data
 from gpt2.explore import main
 from gpt2.tokenizer import Tokenizer
 from gpt2.weights import load_with_tokenizer
+from tests.report.inputs import Page
 from tests.small import byte_tokenizer, exit_status, small_model
-from tests.test_report import Page
 
 HOSTILE = "</script>😀 שלום\x1b"
 

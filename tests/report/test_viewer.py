@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from gpt2.report.page import explorer, render
-from tests.test_report import HOSTILE, LINEAGE, csv, inputs
+from tests.report.inputs import HOSTILE, LINEAGE, csv, inputs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the path (Debian: apt-get install chromium)")

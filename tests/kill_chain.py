@@ -10,6 +10,7 @@ for the files that differ from run to run, and nothing that was begun may lie ar
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -55,6 +56,16 @@ class Chain(Repository):
     def _files(out: Path) -> list[Path]:
         return [file for file in (out, *out.rglob("*")) if file.is_file()]
 
+    def delete_torn_rwlock(self) -> bool:
+        """DVC writes .dvc/tmp/rwlock in place, and refuses to run after it was killed while it did. Whether it was."""
+        path = self.path / ".dvc/tmp/rwlock"
+        try:
+            json.loads(path.read_bytes() if path.exists() else "{}")
+        except ValueError:
+            path.unlink()
+            return True
+        return False
+
     def leftovers(self) -> list[str]:
         """What is there only while a stage is at work."""
         return sorted(str(path.relative_to(self.path)) for glob in TEMPORARY for path in self.path.glob(glob))
@@ -95,7 +106,8 @@ def kill_once(chain: Chain, stage: str, delay: float, chance: random.Random) -> 
     os.kill(pid, number)
     process.wait()  # dvc lets a stage end when it is told SIGINT
     chain.wait_for(lambda: not chain.processes())
-    return f"{at}: {number.name} to {name}; dvc ended with status {process.returncode}"
+    torn = "; it left .dvc/tmp/rwlock torn, which was deleted" if chain.delete_torn_rwlock() else ""
+    return f"{at}: {number.name} to {name}; dvc ended with status {process.returncode}{torn}"
 
 
 def main() -> int:

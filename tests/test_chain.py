@@ -158,7 +158,7 @@ def test_an_experiment_reruns_pretrain_and_what_follows_and_shows_the_difference
     assert ran[0] == "pretrain" and sorted(ran[1:]) == sorted(others)
     assert sorted(json.loads(chain.ok("dvc", "status", "--json"))) == costly
     unfinished = chain.run(sys.executable, "-m", "stages.verify")
-    assert unfinished.returncode == 1 and unfinished.stderr.startswith("evaluate_parity has not been run")
+    assert unfinished.returncode == 1 and unfinished.stderr.startswith("finetune_instruction has not been run")
     difference = json.loads(chain.ok("dvc", "metrics", "diff", "--json"))
     assert difference["reports/pretrain/metrics.json"]["val_loss"]["diff"] != 0
     _every_plot_shows_both(chain)

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from gpt2.command import Parser, argument_text, check_out, run, start, within
+from gpt2.errors import InputError
 from gpt2.exploration import explore, viewer_data
 from gpt2.files import write_text
 from gpt2.report.page import explorer
@@ -23,6 +24,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _write_page(args: argparse.Namespace) -> None:
     check_out(args.out)
+    if twice := [str(model) for number, model in enumerate(args.model) if model in args.model[:number]]:
+        raise InputError(f"--model {twice[0]}: given twice")
     prompts = [argument_text(prompt) for prompt in args.prompt]
     models = []
     for directory in args.model:

@@ -39,9 +39,13 @@ class Chain(Repository):
         with open(self._log, "w") as log:
             return self.start("dvc", "repro", stdout=log, stderr=subprocess.STDOUT)
 
+    def printed(self) -> str:
+        """What the last `dvc repro` has printed so far."""
+        return self._log.read_text()
+
     def reached(self) -> list[str]:
-        """The stages that the last `dvc repro` has come to, to run or to skip them."""
-        return re.findall(r"^(?:Running s|S)tage '(\w+)'", self._log.read_text(), re.MULTILINE)
+        """The stages that it has come to, to run or to skip them."""
+        return re.findall(r"^(?:Running s|S)tage '(\w+)'", self.printed(), re.MULTILINE)
 
     def lock(self) -> dict[str, Record]:
         return read_lock((self.path / "dvc.lock").read_bytes(), "dvc.lock")
@@ -100,7 +104,8 @@ def kill_once(chain: Chain, stage: str, delay: float, chance: random.Random) -> 
         time.sleep(0.02)
     running = sorted(chain.processes().items())
     if not running:
-        return f"{stage}: had ended before, with status {process.wait()}"
+        assert process.wait() == 0, f"dvc repro failed by itself: {chain.printed()[-2000:]}"
+        return f"{stage}: had ended before"
     (pid, name), number = chance.choice(running), chance.choice(SIGNALS)
     at = chain.reached()[-1]
     os.kill(pid, number)

@@ -16,6 +16,7 @@ from gpt2.section import (
     PositiveInt,
     Probability,
     Section,
+    Share,
     Text,
     TextList,
 )
@@ -81,12 +82,12 @@ class OptimParams(Section):
     """of the learning rate after warmup; wsd: constant, then a linear fall"""
     lr: PositiveFloat
     """peak learning rate"""
-    min_lr: NonNegativeFloat
-    """learning rate at the last step; at most lr"""
+    min_lr_rate: Share
+    """learning rate at the last step, as a share of lr"""
     warmup_steps: NonNegativeInt
     """steps in which the learning rate rises from zero to lr"""
-    decay_steps: NonNegativeInt
-    """of wsd: the last steps, in which the learning rate falls to min_lr"""
+    decay_rate: Share
+    """wsd: share of the steps, the last ones, in which the learning rate falls; what warmup leaves, at most"""
     weight_decay: NonNegativeFloat
     """of matrices and embeddings; biases and norms have none"""
     beta1: Probability
@@ -111,23 +112,6 @@ class OptimParams(Section):
         if batch_size is not None and batch_size % micro_batch_size:
             raise ValueError(f"must divide batch_size = {batch_size}")
         return micro_batch_size
-
-    @field_validator("min_lr")
-    @classmethod
-    def _at_most_lr(cls, min_lr: float, info: ValidationInfo) -> float:
-        lr = info.data.get("lr")
-        if lr is not None and min_lr > lr:
-            raise ValueError(f"must be at most lr = {lr}")
-        return min_lr
-
-    @field_validator("decay_steps")
-    @classmethod
-    def _fits_after_warmup(cls, decay_steps: int, info: ValidationInfo) -> int:
-        steps, warmup_steps = info.data.get("steps"), info.data.get("warmup_steps", 0)
-        wsd = info.data.get("schedule") == "wsd"
-        if wsd and steps and warmup_steps + decay_steps > steps:  # a run of no steps has no schedule
-            raise ValueError(f"with warmup_steps = {warmup_steps} must be at most steps = {steps}")
-        return decay_steps
 
 
 class TrainParams(OptimParams):

@@ -93,19 +93,17 @@ def make_optimizer(model: nn.Module, params: OptimParams) -> torch.optim.AdamW |
 
 
 def learning_rate(step: int, params: OptimParams) -> float:
-    """Linear warmup to `lr`, then as `schedule` says, `min_lr` at the last step (with wsd: of its `decay_steps`).
+    """Linear warmup to `lr`, then as `schedule` says, ending at `min_lr_rate * lr` in the last step.
 
-    cosine: half a cosine (Loshchilov and Hutter 2017). wsd: `lr`, until it falls linearly in the last `decay_steps`
-    steps (Hu et al. 2024, §4; Hägele et al. 2024).
+    cosine: half a cosine (Loshchilov and Hutter 2017). wsd: `lr` is constant until the last `decay_rate * steps` steps,
+    in which it falls linearly (Hu et al. 2024, §4; Hägele et al. 2024).
     """
     if step < params.warmup_steps:
         return params.lr * (step + 1) / params.warmup_steps
+    after_warmup, remaining = params.steps - params.warmup_steps, params.steps - 1 - step
     if params.schedule == "wsd":
-        remaining = params.steps - 1 - step
-        if remaining >= params.decay_steps:
-            return params.lr
-        share = remaining / params.decay_steps
+        decay_steps = min(round(params.decay_rate * params.steps), after_warmup)
+        share = min(1.0, remaining / decay_steps) if decay_steps else 1.0  # of the way from the lowest rate up to lr
     else:
-        progress = (step - params.warmup_steps) / max(1, params.steps - 1 - params.warmup_steps)
-        share = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return params.min_lr + (params.lr - params.min_lr) * share
+        share = 0.5 * (1 - math.cos(math.pi * remaining / max(1, after_warmup - 1)))
+    return params.lr * (params.min_lr_rate + (1 - params.min_lr_rate) * share)

@@ -192,7 +192,7 @@ def test_after_lora_the_checkpoint_is_plain_and_its_adapters_are_counted(tmp_pat
 
 
 def test_what_is_tested_is_the_model_of_the_lowest_validation_loss(tmp_path):
-    done = finetuned(tmp_path, steps=40, lr=0.3, min_lr=0.3, trainable="all", patience=2)  # so fast that it diverges
+    done = finetuned(tmp_path, steps=40, lr=0.3, min_lr_rate=1.0, trainable="all", patience=2)  # so fast it diverges
     lowest = min(row["loss"] for row in done.history.val)
     last = done.history.val[-1]
     assert done.metrics["best_step"] < last["step"] < 40 and lowest < last["loss"]

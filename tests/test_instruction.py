@@ -138,7 +138,7 @@ def test_tuning_lowers_the_loss_of_responses(tmp_path, method, precision):
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_the_weights_of_the_lowest_loss_are_kept_and_patience_ends_training(tmp_path, method):
     """A learning rate at which the loss soon rises."""
-    done = tuned(tmp_path, method=method, steps=200, lr=0.5, min_lr=0.5, eval_every=1, patience=2, responses=1)
+    done = tuned(tmp_path, method=method, steps=200, lr=0.5, min_lr_rate=1.0, eval_every=1, patience=2, responses=1)
     losses = {row["step"]: row["loss"] for row in done.history.val}
     assert done.metrics["best_step"] == min(losses, key=losses.get) == max(losses) - 2 < 198
     data = Responses(ROWS, TOKENIZER, BLOCK, "val.jsonl")

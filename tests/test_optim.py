@@ -17,7 +17,7 @@ from tests.small import CLASSIFICATION, CONFIG, OPTIM, small_model
 
 # --- learning rate -------------------------------------------------------------------------------------------------
 
-SCHEDULE = {"steps": 100, "warmup_steps": 10, "decay_steps": 20, "lr": 1.0, "min_lr": 0.1}
+SCHEDULE = {"steps": 100, "warmup_steps": 10, "decay_rate": 0.2, "lr": 1.0, "min_lr_rate": 0.1}
 
 
 def rates(**changes) -> list[float]:
@@ -26,7 +26,7 @@ def rates(**changes) -> list[float]:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "wsd"])
-def test_learning_rate_warms_up_to_lr_and_ends_at_min_lr(schedule):
+def test_learning_rate_warms_up_to_lr_and_ends_at_the_lowest(schedule):
     course = rates(schedule=schedule)
     assert course[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert course[9] == max(course) == 1.0
@@ -34,18 +34,28 @@ def test_learning_rate_warms_up_to_lr_and_ends_at_min_lr(schedule):
     assert all(a >= b for a, b in pairwise(course[9:]))
 
 
-def test_cosine_is_half_way_down_half_way_through_and_takes_no_notice_of_decay_steps():
+def test_cosine_is_half_way_down_half_way_through_and_takes_no_notice_of_decay_rate():
     course = rates(schedule="cosine")
     assert course[10 + 44] == pytest.approx(0.55, abs=0.02)
-    assert rates(schedule="cosine", decay_steps=0) == course
+    assert rates(schedule="cosine", decay_rate=0.0) == course
 
 
 def test_wsd_is_constant_until_it_falls_linearly_in_the_last_steps():
     course = rates(schedule="wsd")
     assert set(course[9:80]) == {1.0}
     assert [a - b for a, b in pairwise(course[79:])] == pytest.approx([0.9 / 20] * 20)
-    assert set(rates(schedule="wsd", decay_steps=0)[9:]) == {1.0}
-    assert rates(schedule="wsd", decay_steps=90)[9:] == pytest.approx([1 - 0.9 * i / 90 for i in range(91)])
+    assert set(rates(schedule="wsd", decay_rate=0.0)[9:]) == {1.0}
+    assert rates(schedule="wsd", decay_rate=0.9)[9:] == pytest.approx([1 - 0.9 * i / 90 for i in range(91)])
+
+
+def test_decay_takes_what_warmup_leaves():
+    assert rates(schedule="wsd", decay_rate=1.0) == rates(schedule="wsd", decay_rate=0.9)
+    assert rates(schedule="wsd", warmup_steps=100, decay_rate=1.0)[-1] == 1.0
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_the_course_scales_with_lr(schedule):
+    assert rates(schedule=schedule, lr=0.003) == pytest.approx([0.003 * rate for rate in rates(schedule=schedule)])
 
 
 # --- AdamW ---------------------------------------------------------------------------------------------------------

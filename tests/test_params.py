@@ -20,8 +20,8 @@ def params(tmp_path, monkeypatch):
 
 
 def test_floats_as_dvc_writes_them_are_numbers(params):
-    params.write_text(re.sub(r"min_lr: \S+", "min_lr: 1e-05", params.read_text()))
-    assert read_params().train.min_lr == 1e-5
+    params.write_text(re.sub(r"weight_decay: \S+", "weight_decay: 1e-05", params.read_text()))
+    assert read_params().train.weight_decay == 1e-5
 
 
 def test_a_syntax_error_is_named_with_its_line(params):

@@ -7,7 +7,7 @@ For each precision all take turns, several times, on the same prompts and weight
 median speed counts; half of the time goes to nothing but reading weights, so what a machine's memory gives is printed
 beside them:
 
-- ours, compiled: gpt2.generation.generate after gpt2.inference.prepare, with `compiled` where there is a compiler (what
+- ours, compiled: gpt2.generation.generate after quantize.prepare, with `compiled` where there is a compiler (what
   compilation takes is printed and not counted);
 - ours: the same without;
 - transformers: GPT2LMHeadModel.generate with its cache, in float32 and in bfloat16; int8 is compared with the latter.
@@ -30,12 +30,12 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from benchmarks.train import DEVICE, processor
-from gpt2.generation import generate
-from gpt2.inference import Precision, prepare
-from gpt2.model import GPT
-from gpt2.parity.pairs import random_pair
-from gpt2.runtime import can_compile
-from gpt2.sampling import GREEDY
+from gpt2.evaluation.parity.pairs import random_pair
+from gpt2.generation.generate import generate
+from gpt2.generation.quantize import Precision, prepare
+from gpt2.generation.sampling import GREEDY
+from gpt2.model.gpt import GPT
+from gpt2.runtime.device import can_compile
 
 Competitors = dict[str, Callable[..., list[list[int]]]]  # by name: prompts (B, T), new_tokens -> the new tokens
 

@@ -5,7 +5,7 @@
 Each competitor scores the first examples of DIR/hellaswag in a process of its own, one after the other, with the same
 weights and the completion protocol:
 
-- ours: gpt2.endings.score, as the stage and the command run it;
+- ours: gpt2.evaluation.hellaswag.score, as the stage and the command run it;
 - transformers: GPT2LMHeadModel as it comes, in the type that it is loaded in; one example at a time, its four rows
   padded to the longest, and the logits of every token.
 
@@ -28,13 +28,13 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt2 import weights
-from gpt2.config import openai_config
-from gpt2.endings import Example, read, score
-from gpt2.model import GPT
-from gpt2.progress import bar
-from gpt2.runtime import world
-from gpt2.tokenizer import Tokenizer
+from gpt2.common.progress import bar
+from gpt2.config.params import openai_config
+from gpt2.evaluation.hellaswag import Example, read, score
+from gpt2.model import checkpoint
+from gpt2.model.gpt import GPT
+from gpt2.runtime.world import world
+from gpt2.tokenizer.tokenizer import Tokenizer
 
 WARMUP = 8  # examples
 BATCH_TOKENS = 1024  # what the command takes when it is told nothing
@@ -62,7 +62,7 @@ def transformers(examples: list[Example], tokenizer: Tokenizer, dtype: torch.dty
     """The same by a loop over the examples."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = GPT2LMHeadModel(GPT2Config()).eval()
-    model.load_state_dict(weights.to_hf(initial().state_dict()), strict=False)
+    model.load_state_dict(checkpoint.to_hf(initial().state_dict()), strict=False)
     model.to(device, dtype)
     for example in examples[:WARMUP]:
         rows_of(model, tokenizer, example)

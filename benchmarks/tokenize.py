@@ -34,11 +34,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tiktoken
 
-from gpt2.corpus import Corpus
-from gpt2.data_config import SlurmParams, TokensParams
-from gpt2.files import read_json, write_json
-from gpt2.tokenization import tokenize
-from gpt2.tokenizer import Tokenizer
+from gpt2.common.files import read_json, write_json
+from gpt2.config.data import SlurmParams, TokensParams
+from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.tokens.corpus import Corpus
+from gpt2.tokens.tokenize import tokenize
 
 FILES = 8
 RESULT = "result.json"

@@ -8,7 +8,7 @@
 Each competitor trains alone in a process of its own, one after the other, on the same tokens from the same weights;
 without dropout all must find the same first loss. A step is forward, backward, clipping and fused AdamW:
 
-- ours: what the stage pretrain runs (gpt2.train.Trainer; bfloat16 and torch.compile where they can be had);
+- ours: what the stage pretrain runs (gpt2.training.trainer.Trainer; bfloat16 and torch.compile where they can be had);
 - transformers, float32: GPT2LMHeadModel as it comes;
 - transformers, bfloat16: the same under autocast;
 - transformers, compiled: the same under autocast and torch.compile;
@@ -41,13 +41,14 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt2 import weights
-from gpt2.config import GPTConfig, LoRAParams, OptimParams, openai_config
-from gpt2.lora import add_lora
-from gpt2.model import GPT
-from gpt2.pretrain import flops_per_token
-from gpt2.runtime import can_compile, peak_memory, world
-from gpt2.train import Trainer, trainable_parameters
+from gpt2.adapters.lora import add_lora
+from gpt2.config.params import GPTConfig, LoRAParams, OptimParams, openai_config
+from gpt2.model import checkpoint
+from gpt2.model.gpt import GPT
+from gpt2.pretraining.pretrain import flops_per_token
+from gpt2.runtime.device import can_compile, peak_memory
+from gpt2.runtime.world import world
+from gpt2.training.trainer import Trainer, trainable_parameters
 from stages.params import read_params
 
 LR, CLIP, WARMUP = 1e-4, 1.0, 2
@@ -137,7 +138,7 @@ def transformers(
     sizes |= config.model_dump(include={"n_layer", "n_head", "n_embd"})
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout)
     model = GPT2LMHeadModel(GPT2Config(**sizes, **dropout, bos_token_id=0, eos_token_id=0))
-    model.load_state_dict(weights.to_hf(initial(config).state_dict()), strict=False)
+    model.load_state_dict(checkpoint.to_hf(initial(config).state_dict()), strict=False)
     if adapters:
         targets = list(LORA.targets)
         model = get_peft_model(

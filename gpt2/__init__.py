@@ -1,5 +1,6 @@
-"""GPT-2 from scratch: data, tokenizer, model, training, fine-tuning, evaluation and explanation.
+"""GPT-2 from scratch, in rooms: sources, tokens, training of the model, the three tasks, generation, evaluation,
+interpretation, report.
 
 The library knows nothing of DVC, of `params.yaml` or of where files lie in the repository: the modules of `stages/`
-tell it. Some modules are also commands: `python -m gpt2.generate --help`.
+pass it paths and params. `python -m gpt2 --help` lists its commands.
 """

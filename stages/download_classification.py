@@ -1,9 +1,9 @@
 """Stage download_classification: texts with their labels, or excerpts of docstrings with the package they come from."""
 
-from gpt2.files import write_json, write_jsonl
-from gpt2.sources import packages
-from gpt2.sources.classification import classification_rows
-from gpt2.sources.docstrings import read_documents
+from gpt2.common.files import write_json, write_jsonl
+from gpt2.sources.docstrings import packages
+from gpt2.sources.docstrings.classification import classification_rows
+from gpt2.sources.docstrings.documents import read_documents
 from gpt2.sources.labelled import read_classification
 from stages.stage import Stage, run
 

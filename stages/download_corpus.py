@@ -1,8 +1,8 @@
 """Stage download_corpus: text to pretrain on: docstrings of installed packages, or files of the hub's or one's own."""
 
-from gpt2.sources.corpus import corpus_rows, write_corpus
-from gpt2.sources.docstrings import read_documents
-from gpt2.sources.parts import write_parts
+from gpt2.sources.corpus import write_parts
+from gpt2.sources.docstrings.corpus import corpus_rows, write_corpus
+from gpt2.sources.docstrings.documents import read_documents
 from stages.stage import Stage, run
 
 

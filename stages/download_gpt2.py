@@ -1,7 +1,7 @@
 """Stage download_gpt2: OpenAI's weights from the hub or from data/local/gpt2, or a manifest that they were left out."""
 
-from gpt2.files import write_json
-from gpt2.sources.pretrained import copy_model, fetch_model
+from gpt2.common.files import write_json
+from gpt2.sources.gpt2 import copy_model, fetch_model
 from stages.stage import Stage, run
 
 

@@ -1,9 +1,9 @@
 """Stage download_hellaswag: contexts with four endings: HellaSwag's, or sentences of held-out docstrings."""
 
-from gpt2.files import write_json, write_jsonl
-from gpt2.sources import packages
-from gpt2.sources.completions import completion_rows
-from gpt2.sources.docstrings import read_documents
+from gpt2.common.files import write_json, write_jsonl
+from gpt2.sources.docstrings import packages
+from gpt2.sources.docstrings.completions import completion_rows
+from gpt2.sources.docstrings.documents import read_documents
 from gpt2.sources.hellaswag import read_completions
 from stages.stage import Stage, run
 

@@ -1,9 +1,9 @@
 """Stage download_instructions: instructions with their answers, or functions with what their docstrings say they do."""
 
-from gpt2.files import write_json, write_jsonl
-from gpt2.sources import packages
-from gpt2.sources.docstrings import read_documents
-from gpt2.sources.instructions import instruction_rows
+from gpt2.common.files import write_json, write_jsonl
+from gpt2.sources.docstrings import packages
+from gpt2.sources.docstrings.documents import read_documents
+from gpt2.sources.docstrings.instructions import instruction_rows
 from gpt2.sources.labelled import read_instructions
 from stages.stage import Stage, run
 

@@ -1,8 +1,8 @@
 """Stage evaluate_hellaswag: how often the pretrained model finds the true ending the likeliest of four."""
 
-from gpt2.endings import PROTOCOLS, evaluate
-from gpt2.files import write_json, write_jsonl
-from gpt2.runtime import world
+from gpt2.common.files import write_json, write_jsonl
+from gpt2.evaluation.hellaswag import PROTOCOLS, evaluate
+from gpt2.runtime.world import world
 from stages.stage import Stage, run
 
 

@@ -1,9 +1,9 @@
 """Stage evaluate_parity: the pretrained checkpoint, and GPT-2s of OpenAI's shapes, give the same in transformers."""
 
-from gpt2.files import write_csv, write_json, write_jsonl
-from gpt2.parity.cases import metrics
-from gpt2.parity.compare import compare
-from gpt2.parity.pipeline import experiment
+from gpt2.common.files import write_csv, write_json, write_jsonl
+from gpt2.evaluation.parity.cases import metrics
+from gpt2.evaluation.parity.compare import compare
+from gpt2.evaluation.parity.pipeline import experiment
 from stages.stage import Stage, run
 
 

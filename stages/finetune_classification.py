@@ -1,10 +1,10 @@
 """Stage finetune_classification: teaches the model which label a text has."""
 
-from gpt2.classification import finetune, read_labels
-from gpt2.classifier import save
-from gpt2.files import read_jsonl, write_csv, write_json, write_jsonl
-from gpt2.runtime import world
-from gpt2.weights import load_with_tokenizer
+from gpt2.adapters.classifier import save
+from gpt2.classification.finetune import finetune, read_labels
+from gpt2.common.files import read_jsonl, write_csv, write_json, write_jsonl
+from gpt2.model.checkpoint import load_with_tokenizer
+from gpt2.runtime.world import world
 from stages.stage import Stage, run
 
 

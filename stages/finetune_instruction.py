@@ -1,9 +1,10 @@
 """Stage finetune_instruction: teaches the model to answer instructions."""
 
-from gpt2 import lora, weights
-from gpt2.files import read_jsonl, write_csv, write_json, write_jsonl
-from gpt2.instruction import finetune
-from gpt2.runtime import world
+from gpt2.adapters import lora
+from gpt2.common.files import read_jsonl, write_csv, write_json, write_jsonl
+from gpt2.instruction.finetune import finetune
+from gpt2.model import checkpoint
+from gpt2.runtime.world import world
 from stages.stage import Stage, run
 
 
@@ -11,7 +12,7 @@ def main(stage: Stage) -> None:
     params = stage.param("instruction")
     base = stage.dep(f"data/models/{params.init}")
     data = stage.dep("data/raw/instructions")
-    model, tokenizer = weights.load_with_tokenizer(base)
+    model, tokenizer = checkpoint.load_with_tokenizer(base)
     with world() as here:
         done = finetune(
             model,
@@ -26,7 +27,7 @@ def main(stage: Stage) -> None:
     out = stage.out("data/models/instruction")
     if params.method == "lora":
         lora.save_adapter(done.adapters, params.lora, out / "adapter", base.as_posix())
-    weights.save(done.model, out)
+    checkpoint.save(done.model, out)
     tokenizer.save(out, model.config.block_size)
     reports = stage.out("reports/instruction/metrics.json").parent
     write_json(reports / "metrics.json", done.metrics)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML, YAMLError
 
-from gpt2.config import Params
-from gpt2.errors import InputError
-from gpt2.section import parse
+from gpt2.common.errors import InputError
+from gpt2.config.params import Params
+from gpt2.config.schema import parse
 
 PATH = Path("params.yaml")
 

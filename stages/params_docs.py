@@ -4,17 +4,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpt2.config import Params
-from gpt2.errors import InputError
-from gpt2.files import write_text
+from gpt2.common.errors import InputError
+from gpt2.common.files import write_text
+from gpt2.config.params import Params
 from gpt2.report.lineage import flat
 from stages.params import read_yaml
 
 PAGE = Path("docs/params.md")
 INTRODUCTION = """# Every param
 
-What may stand in `params.yaml`; made by `python -m stages.params_docs` from `gpt2/config.py` and
-`gpt2/data_config.py`, which check the file. The default is the value of the profile `sample`. Each key lists the stages
+What may stand in `params.yaml`; made by `python -m stages.params_docs` from `gpt2/config/params.py` and
+`gpt2/config/data.py`, which check the file. The default is the value of the profile `sample`. Each key lists the stages
 that declare it: a change of its value runs those again, and what depends on them. `report`, which shows all params,
 declares all. `blank` is a key with nothing after its colon; texts and lists are not empty unless the key says so.
 """

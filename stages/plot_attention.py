@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 import torch
 
-from gpt2 import embeddings, exploration
-from gpt2.attention import rollout
-from gpt2.embeddings import Embeddings
-from gpt2.exploration import Explored
-from gpt2.files import read_json, write_csv, write_json, write_jsonl, write_text
-from gpt2.model import GPT, initial_model
+from gpt2.common.files import read_json, write_csv, write_json, write_jsonl, write_text
+from gpt2.interpret import embeddings, heads
+from gpt2.interpret.embeddings import Embeddings
+from gpt2.interpret.heads import Explored
+from gpt2.interpret.scores import rollout
+from gpt2.model.checkpoint import load_with_tokenizer, read_config
+from gpt2.model.gpt import GPT, initial_model
 from gpt2.report import attention_figures, embedding_figures
 from gpt2.report.theme import MODELS
-from gpt2.tokenizer import Tokenizer
-from gpt2.weights import load_with_tokenizer, read_config
+from gpt2.tokenizer.tokenizer import Tokenizer
 from stages.stage import Stage, run
 
 OUT = "reports/attention"
@@ -36,7 +36,7 @@ def main(stage: Stage) -> None:
     prompts, seed = stage.param("attention").prompts, stage.param("seed")
     explored, embedded, neighbours, norms = {}, {}, [], []
     for name, title, model, tokenizer in models(stage):
-        explored[name] = exploration.explore(name, title, model, tokenizer, prompts, seed, "attention.prompts")
+        explored[name] = heads.explore(name, title, model, tokenizer, prompts, seed, "attention.prompts")
         embedded[name] = embeddings.embeddings(model)
         if name != "initial":  # chance alone says which tokens those are
             ids = embeddings.words(tokenizer, (id for reading in explored[name].readings for id in reading.ids))
@@ -44,9 +44,9 @@ def main(stage: Stage) -> None:
             norms += embeddings.norm_rows(name, embedded[name].norms, tokenizer)
 
     write_json(stage.out(f"{OUT}/metrics.json"), metrics(explored, embedded))
-    write_json(stage.out(f"{OUT}/attention.json"), exploration.viewer_data(explored.values()))
-    write_csv(stage.out(f"{OUT}/heads.csv"), [row for each in explored.values() for row in exploration.head_rows(each)])
-    mapping = (row for each in explored.values() for row in exploration.mapping_rows(each))
+    write_json(stage.out(f"{OUT}/attention.json"), heads.viewer_data(explored.values()))
+    write_csv(stage.out(f"{OUT}/heads.csv"), [row for each in explored.values() for row in heads.head_rows(each)])
+    mapping = (row for each in explored.values() for row in heads.mapping_rows(each))
     write_jsonl(stage.out(f"{OUT}/mapping.jsonl"), mapping)
     write_jsonl(stage.out(f"{OUT}/neighbours.jsonl"), neighbours)
     write_jsonl(stage.out(f"{OUT}/norms.jsonl"), norms)
@@ -57,7 +57,7 @@ def main(stage: Stage) -> None:
 def metrics(explored: dict[str, Explored], embedded: dict[str, Embeddings]) -> dict:
     """Of the trained model, beside random weights."""
     return {
-        **exploration.metrics(explored["trained"], explored["initial"]),
+        **heads.metrics(explored["trained"], explored["initial"]),
         **embeddings.metrics(embedded["trained"], embedded["initial"]),
     }
 
@@ -70,7 +70,7 @@ def draw(explored: dict[str, Explored], embedded: dict[str, Embeddings]) -> dict
     smoothness = {name: embeddings.smoothness(w, axis=0) for name, w in wpe.items()}
     channels = embeddings.widest(wpe["trained"], 3)
     drawn = {
-        "strongest": attention_figures.strongest(first.weights, first.tokens, exploration.strongest_heads(trained)),
+        "strongest": attention_figures.strongest(first.weights, first.tokens, heads.strongest_heads(trained)),
         "mapping": attention_figures.mapping(first.weights, first.tokens),
         "entropy": attention_figures.entropy({name: each.scores["entropy"] for name, each in explored.items()}),
         "wpe_columns": embedding_figures.position_columns(wpe["initial"], wpe["trained"], channels),

@@ -2,21 +2,21 @@
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from gpt2 import endings, weights
-from gpt2.config import GPTConfig
-from gpt2.endings import Example
-from gpt2.files import write_csv, write_json, write_jsonl
-from gpt2.model import GPT, initial_model
-from gpt2.pretrain import TokenWindows, openai_model, pretrain
-from gpt2.runtime import world
-from gpt2.token_shards import TokenStream
-from gpt2.tokenizer import Tokenizer
+from gpt2.common.files import write_csv, write_json, write_jsonl
+from gpt2.config.params import GPTConfig
+from gpt2.evaluation import hellaswag
+from gpt2.model import checkpoint
+from gpt2.model.gpt import GPT, initial_model
+from gpt2.pretraining.pretrain import TokenWindows, openai_model, pretrain
+from gpt2.runtime.world import world
+from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.tokens.shards import TokenStream
 from stages.stage import Stage, run
 
 TRAIN_COLUMNS = ("step", "tokens", "lr", "loss", "grad_norm")  # a run of no steps writes only these
 
 
-def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer, list[Example]]:
+def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer, list[hellaswag.Example]]:
     """Opens the inputs, which verifies them: the model, training and validation data, tokenizer, what is scored."""
     tokens, base = stage.dep("data/tokens"), stage.dep("data/models/gpt2")
     tokenizer = Tokenizer.load(stage.dep("data/tokenizer"))
@@ -29,28 +29,35 @@ def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer, li
     train_data = TokenWindows(TokenStream(tokens, "train", tokenizer), block_size)
     val_data = TokenWindows(TokenStream(tokens, "val", tokenizer), block_size, stage.param("train.val_tokens"))
     scored = stage.param("train.hellaswag_every") is not None
-    completions = endings.read(stage.dep("data/raw/hellaswag") / "val.jsonl") if scored else []
+    completions = hellaswag.read(stage.dep("data/raw/hellaswag") / "val.jsonl") if scored else []
     return model, train_data, val_data, tokenizer, completions
 
 
 @record  # a crash's traceback is in torchrun's report
 def main(stage: Stage) -> None:
     model, train_data, val_data, tokenizer, completions = inputs(stage)
+    params = stage.param("train")
+
+    def score(model: GPT) -> dict[str, float]:
+        batch_tokens = params.micro_batch_size * model.config.block_size
+        metrics, _ = hellaswag.score(model, tokenizer, completions, "completion", batch_tokens, here)
+        return {"acc_norm": metrics["acc_norm"]}
+
     with world() as here:
         done = pretrain(
             model,
             train_data,
             val_data,
             tokenizer,
-            stage.param("train"),
+            params,
             seed=stage.param("seed"),
             scratch=stage.scratch,
             world=here,
-            completions=completions,
+            score=score,
         )
     if not here.main:
         return
-    weights.save(done.model, stage.out("data/models/pretrain"))
+    checkpoint.save(done.model, stage.out("data/models/pretrain"))
     tokenizer.save(stage.out("data/models/pretrain"), done.model.config.block_size)
     write_json(stage.out("reports/pretrain/metrics.json"), done.metrics)
     write_json(stage.out("reports/pretrain/throughput.json"), done.throughput)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from gpt2.config import Params
-from gpt2.errors import InputError
-from gpt2.files import write_text
-from gpt2.section import parse
+from gpt2.common.errors import InputError
+from gpt2.common.files import write_text
+from gpt2.config.params import Params
+from gpt2.config.schema import parse
 from stages.params import PATH, read_yaml
 
 PROFILES = Path("profiles")

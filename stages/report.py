@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gpt2.files import read_csv, read_json, read_jsonl, write_json, write_text
+from gpt2.common.files import read_csv, read_json, read_jsonl, write_json, write_text
 from gpt2.report.lineage import environment, lineage
 from gpt2.report.page import headline, render
 from stages.params import read_yaml

@@ -19,10 +19,10 @@ from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
-from gpt2.errors import InputError
-from gpt2.files import sha256
-from gpt2.processes import die_with_parent, end_job, run_job
-from gpt2.section import Section
+from gpt2.common.errors import InputError
+from gpt2.common.files import sha256
+from gpt2.common.processes import die_with_parent, end_job, run_job
+from gpt2.config.schema import Section
 from stages import PARENT
 from stages.params import read_params, read_yaml
 

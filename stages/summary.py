@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from gpt2.errors import InputError
-from gpt2.files import read_json
+from gpt2.common.errors import InputError
+from gpt2.common.files import read_json
 
 REPORT = Path("reports/index.html")
 

@@ -1,7 +1,7 @@
 """Stage tokenize: encodes the corpus into token shards."""
 
-from gpt2.corpus import Corpus
-from gpt2.tokenization import tokenize
+from gpt2.tokens.corpus import Corpus
+from gpt2.tokens.tokenize import tokenize
 from stages.stage import Stage, run
 
 

@@ -1,9 +1,9 @@
 """Stage train_tokenizer: learns a vocabulary from the training split, or takes OpenAI's."""
 
-from gpt2.bpe import train_bpe
-from gpt2.corpus import Corpus
-from gpt2.errors import InputError
-from gpt2.tokenizer import Tokenizer
+from gpt2.common.errors import InputError
+from gpt2.tokenizer.bpe import train_bpe
+from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.tokens.corpus import Corpus
 from stages.stage import Stage, run
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
-from gpt2.errors import InputError
+from gpt2.common.errors import InputError
+from gpt2.config.schema import Section, parse
 from gpt2.report.lineage import environment, flat
-from gpt2.section import Section, parse
 from stages.params import parse_yaml, read_yaml
 
 LOCK = Path("dvc.lock")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from gpt2.config import JudgeParams
+from gpt2.config.params import JudgeParams
 
 
 @dataclass

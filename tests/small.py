@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from gpt2.config import GPTConfig
-from gpt2.corpus import Text, text_digest
-from gpt2.files import write_json
-from gpt2.model import GPT
-from gpt2.runtime import World
-from gpt2.shard_writer import TokenWriter, count_duplicates
-from gpt2.token_shards import MANIFEST
-from gpt2.tokenizer import Tokenizer
+from gpt2.common.files import write_json
+from gpt2.config.params import GPTConfig
+from gpt2.model.gpt import GPT
+from gpt2.runtime.world import World
+from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.tokens.corpus import Text, text_digest
+from gpt2.tokens.shards import MANIFEST
+from gpt2.tokens.writer import TokenWriter, count_duplicates
 
 OPTIM = {
     "steps": 12,

@@ -1,6 +1,8 @@
-"""The rules of the house: which way imports go, what a stage declares, how large files grow."""
+"""The rules of the house: which room may import which, what a stage declares, how large files grow."""
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -9,10 +11,32 @@ from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
 
+# What each room of gpt2/ may import, besides itself.
+ROOMS = {
+    "common": set(),
+    "config": {"common"},
+    "tokenizer": {"common"},
+    "runtime": {"common"},
+    "model": {"common", "config", "runtime", "tokenizer"},
+    "adapters": {"common", "config", "runtime", "tokenizer", "model"},
+    "sources": {"common", "config"},
+    "tokens": {"common", "config", "tokenizer"},
+    "training": {"common", "config", "runtime", "model"},
+    "generation": {"runtime", "model", "tokenizer", "config"},
+    "interpret": {"common", "model", "tokenizer"},
+    "evaluation": {"common", "config", "runtime", "model", "tokenizer", "generation"},
+    "report": {"common"},
+}
+TASK = {"common", "config", "tokenizer", "runtime", "model", "adapters", "tokens", "training", "generation"}
+ROOMS |= dict.fromkeys(("pretraining", "classification", "instruction"), TASK)
+ROOMS["commands"] = set(ROOMS)
+
+# These decide no result, so no stage declares them: they check and report, or connect a stage to its files.
+UNKEYED = ["gpt2/common", "gpt2/config", "gpt2/commands", "stages/stage.py", "stages/params.py", "stages/__init__.py"]
+
 LIBRARY = sorted(path.relative_to(ROOT) for path in (ROOT / "gpt2").rglob("*.py"))
-STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-TEMPLATES = "gpt2/report/templates"
 MODULES = [*LIBRARY, *sorted(path.relative_to(ROOT) for path in (ROOT / "stages").glob("*.py"))]
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 STAGE_MODULES = sorted(f"stages/{name}.py" for name in STAGES)
 
 
@@ -29,13 +53,9 @@ def imports(path: Path) -> set[str]:
 
 
 def own_files(path: Path) -> set[Path]:
-    """Files of this project that importing those names reads, packages' __init__.py among them."""
-    files = set()
-    for name in imports(path):
-        place = Path(*name.split("."))
-        candidates = [place.with_suffix(".py"), *(parent / "__init__.py" for parent in [place, *place.parents[:-1]])]
-        files |= {file for file in candidates if (ROOT / file).is_file()}
-    return files
+    """Files of this project that a file imports; not the __init__.py of rooms, which hold a docstring alone."""
+    places = (Path(*name.split(".")).with_suffix(".py") for name in imports(path))
+    return {place for place in places if (ROOT / place).is_file()}
 
 
 def closure(path: Path) -> set[Path]:
@@ -49,47 +69,80 @@ def closure(path: Path) -> set[Path]:
     return seen
 
 
+def room(path: Path) -> str | None:
+    """The room of gpt2/ that a file is in."""
+    return path.parts[1] if path.parts[0] == "gpt2" and len(path.parts) > 2 else None
+
+
+def test_every_module_is_in_a_room():
+    assert {str(path) for path in LIBRARY if room(path) is None} == {"gpt2/__init__.py", "gpt2/__main__.py"}
+    assert {room(path) for path in LIBRARY} - {None} == ROOMS.keys()
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_imports_only_what_lies_below_it(name):
+    for path in LIBRARY:
+        if room(path) == name:
+            assert {room(file) for file in own_files(path)} <= {name} | ROOMS[name], path
+
+
+def test_imports_go_one_way():
+    TopologicalSorter({path: own_files(path) for path in MODULES}).prepare()  # raises CycleError
+    TopologicalSorter(ROOMS).prepare()
+
+
+@pytest.mark.parametrize("path", [path for path in LIBRARY if path.name == "__init__.py"], ids=str)
+def test_the_init_of_a_room_is_a_docstring(path):
+    (docstring,) = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    assert isinstance(docstring, ast.Expr)
+
+
 @pytest.mark.parametrize("path", LIBRARY, ids=str)
 def test_the_library_knows_no_stage_no_dvc_and_no_yaml(path):
     roots = {name.split(".")[0] for name in imports(path)}
     assert not roots & {"stages", "dvc", "ruamel", "yaml"}
 
 
-def test_imports_go_one_way():
-    TopologicalSorter({path: own_files(path) - {path} for path in MODULES}).prepare()  # raises CycleError
-
-
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_nothing_that_runs_needs_tests_or_benchmarks_and_only_commands_read_a_command_line(path):
     roots = {name.split(".")[0] for name in imports(path)}
     assert not roots & {"tests", "benchmarks", "pytest"}
-    frames = {Path("gpt2/command.py"), Path("stages/stage.py")}  # what commands, and what stages, have in common
-    assert "argparse" not in roots or path in frames or "__main__" in (ROOT / path).read_text(encoding="utf-8")
+    assert "argparse" not in roots or room(path) == "commands" or path.parts[0] == "stages"
 
 
 def test_the_model_stands_on_config_alone():
-    assert own_files(Path("gpt2/model.py")) == {Path("gpt2/config.py"), Path("gpt2/__init__.py")}
+    assert {room(file) for file in own_files(Path("gpt2/model/gpt.py"))} == {"config"}
 
 
-def test_the_report_needs_neither_torch_nor_the_model():
-    for path in (ROOT / "gpt2" / "report").glob("*.py"):
-        for file in closure(path.relative_to(ROOT)):
-            assert not {name.split(".")[0] for name in imports(file)} & {"torch", "transformers"}, file
-            assert file != Path("gpt2/model.py")
+@pytest.mark.parametrize("name", ["common", "config", "report"])
+def test_rooms_that_need_no_torch(name):
+    for path in LIBRARY:
+        if room(path) == name:
+            for file in closure(path):
+                assert not {name.split(".")[0] for name in imports(file)} & {"torch", "transformers"}, file
+
+
+def test_the_list_of_commands_costs_no_import_of_torch():
+    code = "import sys; from gpt2.__main__ import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    commands = {path.stem for path in (ROOT / "gpt2/commands").glob("*.py")} - {"__init__", "cli"}
+    assert commands == {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
 
 
 @pytest.mark.parametrize("path", STAGE_MODULES)
 def test_stages_do_not_import_each_other(path):
-    assert not own_files(Path(path)) & {Path(other) for other in STAGE_MODULES}
+    assert not own_files(Path(path)) & {Path(other) for other in STAGE_MODULES if other != path}
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_declares_the_code_it_runs(name):
-    declared = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py") or dep == TEMPLATES}
-    needed = {str(path) for path in closure(Path(f"stages/{name}.py"))}
-    if "gpt2/report/page.py" in needed:  # it fills them
-        needed.add(TEMPLATES)
-    assert declared == needed
+def test_a_stage_declares_the_code_that_decides_its_result(name):
+    declared = [dep for dep in STAGES[name]["deps"] if dep.startswith(("gpt2/", "stages/"))]
+    needed = closure(Path(f"stages/{name}.py"))
+    undeclared = {str(file) for file in needed if not any(file.is_relative_to(dep) for dep in [*declared, *UNKEYED])}
+    assert not undeclared
+    unused = {dep for dep in declared if not any(file.is_relative_to(dep) for file in needed)}
+    assert not unused
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)

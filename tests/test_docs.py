@@ -7,6 +7,7 @@ from functools import reduce
 import pytest
 from ruamel.yaml import YAML
 
+from gpt2.__main__ import COMMANDS
 from tests.conftest import ROOT
 from tests.figures import FIGURE, known, like, value
 
@@ -73,6 +74,8 @@ def test_commands_name_modules_and_params_that_exist(page):
     for module in re.findall(r"-m ((?:gpt2|stages|benchmarks|tests)(?:\.\w+)+)", text):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists(), f"{page}: no module {module}"
+    for command in re.findall(r"-m gpt2 (\w+)", text):
+        assert command in COMMANDS, f"{page}: no command {command}"
     for name in re.findall(r"-S '?([\w.]+)=", text):
         assert has_param(name), f"{page}: params.yaml has no {name}"
 

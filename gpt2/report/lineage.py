@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import version
 from itertools import takewhile
 
-from gpt2.machine import processor
+from gpt2.common.machine import processor
 
 PACKAGES = ("torch", "transformers", "tiktoken", "numpy", "scikit-learn", "dvc")
 

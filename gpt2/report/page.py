@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gpt2 import spikes
 from gpt2.report import figures
 from gpt2.report.card import data_table
 from gpt2.report.lineage import changes
@@ -65,7 +64,6 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
         loss_reference=loss_reference(data),
         openai_tokenizer=OPENAI_TOKENIZER,
         data_table=data_table(data),
-        spikes=spikes,
         endings=_endings(data["hellaswag"]["predictions"]),
         most_attended=_most_attended(data["attention"]),
         mistakes=_mistakes(data["classification"]["predictions"]),
@@ -75,7 +73,7 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
 
 
 def explorer(title: str, attention: dict) -> str:
-    """A page with the attention viewer alone; `attention` is the viewer's data, of gpt2/exploration.py."""
+    """A page with the attention viewer alone; `attention` is the viewer's data, of gpt2/interpret/heads.py."""
     return _page("explorer.html", title, [_viewer()], attention={"attention": attention})
 
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from gpt2.data_config import HellaSwagDataParams
-from gpt2.errors import InputError
-from gpt2.section import Section, Text, parse
+from gpt2.common.errors import InputError
+from gpt2.config.data import HellaSwagDataParams
+from gpt2.config.schema import Section, Text, parse
 from gpt2.sources.origin import file_record, locate
 
 ENDINGS = 4

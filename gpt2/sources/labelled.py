@@ -8,15 +8,15 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from gpt2.data_config import (
+from gpt2.common.errors import InputError
+from gpt2.common.progress import bar
+from gpt2.config.data import (
     ClassificationColumns,
     ClassificationDataParams,
     ExamplesParams,
     InstructionColumns,
     InstructionsDataParams,
 )
-from gpt2.errors import InputError
-from gpt2.progress import bar
 from gpt2.sources.origin import Origin, file_record, locate
 from gpt2.sources.splits import SPLITS, Example, divide
 from gpt2.sources.tables import Table, label_names

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from gpt2.errors import InputError
+from gpt2.common.errors import InputError
 
 
 class Folder:

@@ -5,10 +5,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpt2.data_config import CorpusHubParams, CorpusParams, ExamplesParams, HellaSwagDataParams
-from gpt2.errors import InputError
-from gpt2.files import size_and_hash
-from gpt2.sources.hub import Repository
+from gpt2.common.errors import InputError
+from gpt2.common.files import size_and_hash
+from gpt2.config.data import CorpusHubParams, CorpusParams, ExamplesParams, HellaSwagDataParams
+from gpt2.sources.hub.repository import Repository
 from gpt2.sources.local import Folder
 from gpt2.sources.tables import Table
 

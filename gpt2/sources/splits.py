@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gpt2.data_config import ExamplesParams
+from gpt2.config.data import ExamplesParams
 
 SPLITS = ("train", "val", "test")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gpt2.errors import InputError
+from gpt2.common.errors import InputError
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 BATCH_ROWS = 1024

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from gpt2.report.verdicts import FAIL, NOT_RUN, OPENAI_TOKENIZER, PASS, loss_reference
-from gpt2.tokenizer import Tokenizer
+from gpt2.tokenizer.tokenizer import Tokenizer
 from tests.report.inputs import WHOLE_HELLASWAG, fineweb_edu, inputs, section_of, verdict_of
 
 

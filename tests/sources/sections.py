@@ -2,8 +2,8 @@
 
 from functools import reduce
 
-from gpt2.data_config import DataParams
-from gpt2.section import parse
+from gpt2.config.data import DataParams
+from gpt2.config.schema import parse
 from stages.params import read_yaml
 from tests.conftest import ROOT
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gpt2.errors import InputError
+from gpt2.common.errors import InputError
 from gpt2.sources.hellaswag import read_completions
 from tests.sources.sections import section
 from tests.sources.test_tables import write

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gpt2.errors import InputError
+from gpt2.common.errors import InputError
 from gpt2.sources.labelled import read_classification, read_instructions
 from gpt2.sources.splits import SPLITS
 from tests.sources.sections import section

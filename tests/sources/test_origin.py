@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from gpt2.errors import InputError
-from gpt2.files import read_json, sha256
+from gpt2.common.errors import InputError
+from gpt2.common.files import read_json, sha256
+from gpt2.sources.corpus import write_parts
 from gpt2.sources.hellaswag import read_completions
 from gpt2.sources.labelled import read_classification, read_instructions
 from gpt2.sources.local import Folder
-from gpt2.sources.parts import write_parts
 from tests.sources.sections import section
+from tests.sources.test_corpus import ROWS
 from tests.sources.test_hellaswag import row as completion
 from tests.sources.test_labelled import ALPACA, TEST, TRAIN
-from tests.sources.test_parts import ROWS
 from tests.sources.test_tables import write
 
 CARD = """---

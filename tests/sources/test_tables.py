@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2.errors import InputError
+from gpt2.common.errors import InputError
 from gpt2.sources.tables import SUFFIXES, Table, label_names
 
 ROWS = [

@@ -2,7 +2,7 @@
 // chosen and what the numbers are; the others draw it: heads, tokens, map. The last, controls, begins. Together they
 // are one script, in the order of gpt2/report/page.py.
 //
-// The data are those of viewer_data in gpt2/exploration.py. A[t, s] is the share of its attention that token t pays to
+// The data are those of viewer_data in gpt2/interpret/heads.py. A[t, s] is the share of its attention that token t pays to
 // token s <= t.
 
 const FULL = 65535; // a weight of 1

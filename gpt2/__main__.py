@@ -1,0 +1,33 @@
+"""Runs a command: `python -m gpt2 generate ...`; `python -m gpt2 --help` lists them."""
+
+import sys
+from functools import partial
+from importlib import import_module
+
+from gpt2.commands.cli import start
+
+COMMANDS = {  # each is a module of gpt2/commands, imported only when it is asked for
+    "generate": "continue a text, or answer an instruction",
+    "classify": "label texts",
+    "perplexity": "measure how well a model predicts texts",
+    "hellaswag": "score a model on HellaSwag",
+    "attention": "write a page that shows what each head attends to",
+    "shards": "verify token shards, or describe what they hold",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command that the first argument names; returns its exit status."""
+    name, *arguments = argv or ["--help"]
+    if name in ("-h", "--help"):
+        lines = (f"  {command:<12}{what}" for command, what in COMMANDS.items())
+        print("usage: python -m gpt2 COMMAND ...\n", *lines, "\npython -m gpt2 COMMAND --help says more.", sep="\n")
+        return 0
+    if name not in COMMANDS:
+        print(f"error: {name!r}: no such command; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 1
+    return import_module(f"gpt2.commands.{name}").main(arguments)
+
+
+if __name__ == "__main__":
+    start(partial(main, sys.argv[1:]))

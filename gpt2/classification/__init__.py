@@ -1,0 +1,1 @@
+"""The second task: say which label a text has."""

@@ -1,0 +1,187 @@
+"""Fine-tuning GPT-2 to classify texts.
+
+Shapes: B batch, T time, K labels, n texts.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gpt2.adapters import lora
+from gpt2.adapters.classifier import GPTClassifier, padded, predict
+from gpt2.classification.metrics import bag_of_words_accuracy, by_class, scores, stderr
+from gpt2.common.errors import InputError
+from gpt2.common.files import read_json
+from gpt2.config.params import ClassificationParams
+from gpt2.model.gpt import GPT
+from gpt2.runtime.world import World
+from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.training.trainer import History, Trainer, trainable_parameters
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+class LabelledTexts:
+    """Texts and labels as samples. A text longer than the context keeps its beginning, and counts in `truncated`."""
+
+    def __init__(self, rows: list[dict], labels: list[str], tokenizer: Tokenizer, block_size: int, where: str):
+        """Raises InputError naming `where` and the row whose text is empty or whose label is not in `labels`."""
+        self.pad, self.truncated = tokenizer.eot, 0
+        self.ids, self.labels = [], []
+        numbers = {label: number for number, label in enumerate(labels)}
+        for line, row in enumerate(rows, start=1):
+            text, label = row.get("text"), row.get("label")
+            if not isinstance(text, str) or not text.strip():
+                raise InputError(f"{where}, line {line}: text = {text!r}: expected a text that is not empty")
+            if not isinstance(label, str) or label not in numbers:
+                raise InputError(f"{where}, line {line}: label = {label!r}: expected one of {', '.join(labels)}")
+            ids = tokenizer.encode(text)
+            self.truncated += len(ids) > block_size
+            self.ids.append(ids[:block_size])
+            self.labels.append(numbers[label])
+        if not self.ids:
+            raise InputError(f"{where}: holds no examples")
+        self.lengths = np.array([len(ids) for ids in self.ids])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Token ids (B, T), padded on the right to the longest, and labels (B,)."""
+        return padded([self.ids[i] for i in ids], self.pad), torch.tensor([self.labels[i] for i in ids])
+
+    def targets(self, ids: np.ndarray) -> int:
+        """One label a text."""
+        return len(ids)
+
+
+def read_labels(path: Path) -> list[str]:
+    """The labels in the order of their numbers. Raises InputError unless they are two texts or more, all different."""
+    labels = read_json(path)
+    texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    if not texts or len(set(labels)) < max(2, len(labels)):
+        raise InputError(f"{path}: expected a list of at least two texts, all different")
+    return labels
+
+
+def check_labels(data: dict[str, LabelledTexts], labels: list[str], source: Path) -> None:
+    """Raises InputError where the training texts have one label only, or lack one that another split has."""
+    trained = set(data["train"].labels)
+    if len(trained) == 1:
+        (only,) = trained
+        raise InputError(f"{source}/train.jsonl: every text has the label {labels[only]!r}: expected two or more")
+    for split in ("val", "test"):
+        for line, number in enumerate(data[split].labels, start=1):
+            if number not in trained:
+                where = f"{source}/{split}.jsonl, line {line}: label = {labels[number]!r}"
+                raise InputError(f"{where}: no text of {source}/train.jsonl has it")
+
+
+def balanced_weights(labels: list[int], n_labels: int) -> Tensor:
+    """Weights n / (K n_k) of the K labels that occur, n_k times each: (n_labels,), 1 on average over the n texts."""
+    counts = np.bincount(labels, minlength=n_labels)
+    return torch.from_numpy(len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).float()
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def freeze(model: GPTClassifier, params: ClassificationParams) -> None:
+    """Leaves trainable what `params.trainable` says, adapters that it adds among it; the head always is.
+
+    Raises InputError if the model has fewer blocks than `params.last_blocks`.
+    """
+    body = model.transformer
+    if params.trainable == "lora":
+        lora.add_lora(body, params.lora)
+    elif params.trainable != "all":
+        body.requires_grad_(False)
+    if params.trainable == "last_blocks":
+        if params.last_blocks > len(body.h):
+            raise InputError(f"classification.last_blocks = {params.last_blocks}: the model has {len(body.h)} blocks")
+        body.ln_f.requires_grad_(True)
+        body.h[-params.last_blocks :].requires_grad_(True)
+
+
+@dataclass
+class Classified:
+    """A finished fine-tuning."""
+
+    model: GPTClassifier  # adapters merged
+    history: History
+    metrics: dict
+    classes: list[dict]  # one a label: precision, recall, F1
+    predictions: list[dict]  # one a test text: text, label, prediction, probability
+
+
+def finetune(
+    base: GPT,
+    tokenizer: Tokenizer,
+    rows: dict[str, list[dict]],
+    labels: list[str],
+    params: ClassificationParams,
+    *,
+    source: Path,
+    seed: int,
+    scratch: Path,
+    world: World,
+) -> Classified:
+    """Trains a head, and as much of `base` as `params` says, on `rows["train"]`; reports on `rows["test"]`.
+
+    The validation loss, which says what weights are kept and when training ends, is the mean over texts as they come,
+    without class weights: an estimate of the loss on the test texts, to be compared between runs with weights and
+    without. `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
+    malformed, labels that cannot be learned, and training that diverges.
+    """
+    data = {
+        split: LabelledTexts(rows[split], labels, tokenizer, base.config.block_size, f"{source}/{split}.jsonl")
+        for split in ("train", "val", "test")
+    }
+    check_labels(data, labels, source)
+    class_weights = balanced_weights(data["train"].labels, len(labels)) if params.class_weights == "balanced" else None
+    torch.manual_seed(seed)
+    model = GPTClassifier(base, len(labels), tokenizer.eot, class_weights)
+    freeze(model, params)
+    sizes = trainable_parameters(model)
+    bag_of_words = bag_of_words_accuracy(rows["train"], rows["test"])  # now, because a failure would lose the training
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        found, actual = predict(model, data["val"].ids, params.micro_batch_size), np.array(data["val"].labels)
+        right = found.argmax(axis=1) == actual
+        return {"loss": -float(found[np.arange(len(actual)), actual].mean()), "accuracy": float(right.mean())}
+
+    how = {"world": world, "seed": seed, "scratch": scratch, "evaluate": evaluate}
+    history = Trainer(model, data["train"], params, **how, keep_best=True, patience=params.patience).fit()
+    if params.trainable == "lora":
+        lora.merge(model.transformer)
+    found = predict(model, data["test"].ids, params.micro_batch_size)
+    actual, predicted = np.array(data["test"].labels), found.argmax(axis=1)
+    n, majority = len(actual), float(np.mean(actual == np.bincount(data["train"].labels).argmax()))
+    metrics = {
+        **scores(actual, predicted, seed),
+        "majority_accuracy": majority,
+        "majority_accuracy_stderr": stderr(majority, n),
+        "bag_of_words_accuracy": bag_of_words,
+        "bag_of_words_accuracy_stderr": stderr(bag_of_words, n),
+        "n": n,
+        "best_step": history.best_step,
+        "truncated": sum(part.truncated for part in data.values()),
+        **sizes,
+    }
+    classes = by_class(actual, predicted, labels)
+    return Classified(model, history, metrics, classes, predictions(found, rows["test"], labels))
+
+
+def predictions(found: np.ndarray, rows: list[dict], labels: list[str]) -> list[dict]:
+    """For each text its label, the label predicted and the probability given to that; `found` (n, K) are logarithms.
+
+    The label is that which the metrics read: as probabilities two that differ may round to one number.
+    """
+    return [
+        {**row, "prediction": labels[own.argmax()], "probability": round(math.exp(own.max()), 4)}
+        for row, own in zip(rows, found, strict=True)
+    ]

@@ -1,0 +1,137 @@
+"""Files written whole or not at all, and read with errors that name the file and the row."""
+
+import csv
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from gpt2.common.errors import InputError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the disk, in a quota, below a limit such as `ulimit -f`
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; on success its file is synced to disk and takes `path`'s place.
+
+    Where there is no room, raises OSError with one of NO_ROOM and the file's name: torch, safetensors and numpy tell it
+    in other ways, or not at all.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except Exception as error:
+        if getattr(error, "filename", None) is None and (code := _no_room(error, temporary)):
+            raise OSError(code, os.strerror(code), str(path)) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _no_room(error: Exception, path: Path) -> int | None:
+    """Which of NO_ROOM an error tells, or the system does when the file is to grow further; None where it grows."""
+    told = next((code for code in NO_ROOM if os.strerror(code) in str(error)), None)
+    if told is None:
+        try:
+            with open(path, "ab") as file:
+                file.write(bytes(1 << 20))
+        except OSError as refusal:
+            return refusal.errno if refusal.errno in NO_ROOM else None
+    return told
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 with Unix line ends."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes indented JSON, keys in the order given."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Writes one JSON object a line."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_csv(path: Path, rows: list[dict], columns: Sequence[str] = ()) -> None:
+    """Writes a header of `columns`, or of the first row's keys, then the rows; floats with six significant digits."""
+    assert rows or columns, f"{path}: a csv needs a header"
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+
+
+def read_json(path: Path):
+    """Reads JSON. Raises InputError if the file is missing or malformed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path}: no such file") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, malformed, a number too long, brackets too deep
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """Reads JSON lines. Raises InputError naming the line that is not a JSON object."""
+    rows = []
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"{path}, line {number}: not valid JSON: {error}") from None
+                if not isinstance(row, dict):
+                    raise InputError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
+                rows.append(row)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8: {error}") from None
+    return rows
+
+
+def read_csv(path: Path, may_be_empty: bool = False) -> list[dict[str, str]]:
+    """Reads rows under a header; values stay text.
+
+    Raises InputError if the file is missing or not UTF-8, for a row that is shorter or longer than the header, and
+    where there is none at all, unless the file may be empty but for its header.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8: {error}") from None
+    if not (rows or (may_be_empty and reader.fieldnames)):
+        raise InputError(f"{path}: expected a header and at least one row")
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise InputError(f"{path}, row {number}: expected as many values as the header has names")
+    return rows
+
+
+def size_and_hash(path: Path) -> dict:
+    """What a manifest says of a file's contents: `bytes` and `sha256`."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def sha256(path: Path) -> str:
+    """The hex digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

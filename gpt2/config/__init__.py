@@ -1,0 +1,1 @@
+"""What may stand in `params.yaml`: typed, frozen, validated."""

@@ -1,0 +1,53 @@
+"""Sections: what a mapping of YAML or JSON may hold, typed, frozen and validated."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gpt2.common.errors import InputError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, Field(min_length=1)]
+TextList = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]  # YAML gives a list; tuples cannot be changed
+
+
+class Section(BaseModel):
+    """A mapping: unknown keys are refused, types are not coerced, values cannot be reassigned.
+
+    A string below a field is its description.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+def parse(section: type[Section], raw: object, where: str):
+    """Validates `raw`, what YAML or JSON gave, as `section`.
+
+    Raises InputError with one line: file, key, value and what is allowed; further mistakes are counted.
+    """
+    try:
+        return section.model_validate(raw)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        more = f" (and {len(others)} more)" if others else ""
+        raise InputError(f"{where}: {key} {_explain(section, first)}{more}") from None
+
+
+def _explain(section: type[Section], error: dict) -> str:
+    """What is wrong with the key that a pydantic error is about, and what is allowed."""
+    if error["type"] == "missing":
+        return "is missing"
+    value = f"= {error['input']!r}"
+    if error["type"] != "extra_forbidden":
+        return f"{value}: {error['msg'].removeprefix('Value error, ')}"
+    for name in error["loc"][:-1]:
+        section = section.model_fields[name].annotation if issubclass(section, Section) else None
+        if not isinstance(section, type):  # a mapping or list of sections: its keys are not ours to list
+            return f"{value}: an unknown key"
+    return f"{value}: an unknown key; expected one of {', '.join(section.model_fields)}"

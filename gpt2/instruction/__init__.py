@@ -1,0 +1,1 @@
+"""The third task: answer instructions."""

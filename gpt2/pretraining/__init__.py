@@ -1,0 +1,1 @@
+"""The first task: predict the next token."""

@@ -1,0 +1,172 @@
+"""Pretraining: next-token prediction on a token stream."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gpt2.common.errors import InputError
+from gpt2.config.params import GPTConfig, TrainParams
+from gpt2.generation.generate import complete
+from gpt2.generation.sampling import Sampling
+from gpt2.model.checkpoint import load_with_tokenizer
+from gpt2.model.gpt import GPT
+from gpt2.runtime.device import device_name, peak_flops, peak_memory
+from gpt2.runtime.world import World
+from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.tokens.shards import TokenStream
+from gpt2.training.spikes import count_spikes
+from gpt2.training.trainer import History, Trainer, mean_loss
+
+SAMPLING = Sampling(temperature=0.8, top_k=50)  # of the texts during training
+
+
+@dataclass
+class Pretrained:
+    """A finished run."""
+
+    model: GPT
+    history: History
+    metrics: dict  # a function of the inputs
+    throughput: dict  # differs from machine to machine
+
+
+class TokenWindows:
+    """A token stream as samples of `block_size` tokens that do not overlap; the last partial window is left out."""
+
+    lengths = None  # all alike
+
+    def __init__(self, stream: TokenStream, block_size: int, max_tokens: int | None = None):
+        """`max_tokens` cuts the stream short. Raises InputError if not one window and its last target are left."""
+        tokens = min(len(stream), max_tokens or len(stream))
+        self.stream, self.block_size, self.n_windows = stream, block_size, (tokens - 1) // block_size
+        if self.n_windows < 1:
+            raise InputError(
+                f"the {stream.split} split gives {tokens} tokens, fewer than one window of model.block_size = "
+                f"{block_size} and its target"
+            )
+
+    def __len__(self) -> int:
+        return self.n_windows
+
+    def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Inputs and targets (B, T) in int64: the targets are the inputs one token later."""
+        windows = np.stack([self.stream.read(i * self.block_size, self.block_size + 1) for i in ids.tolist()])
+        tokens = torch.from_numpy(windows.astype(np.int64))  # (B, T + 1)
+        return tokens[:, :-1], tokens[:, 1:]
+
+    def targets(self, ids: np.ndarray) -> int:
+        """Every position is scored."""
+        return len(ids) * self.block_size
+
+
+def openai_model(directory: Path, tokenizer: Tokenizer) -> GPT:
+    """The GPT-2 of a checkpoint directory.
+
+    Raises InputError if there is none, or if `tokenizer`, which made the token stream, is not the checkpoint's.
+    """
+    model, own = load_with_tokenizer(directory, "cpu")  # each process of a launcher has a GPU of its own, not known yet
+    if own.fingerprint != tokenizer.fingerprint:
+        raise InputError(
+            f"train.init = 'gpt2', but the tokens are not of its vocabulary of {own.vocab_size}; "
+            "set tokenizer.source to checkpoint"
+        )
+    return model
+
+
+def pretrain(
+    model: GPT,
+    train_data: TokenWindows,
+    val_data: TokenWindows,
+    tokenizer: Tokenizer,
+    params: TrainParams,
+    *,
+    seed: int,
+    scratch: Path,
+    world: World,
+    score: Callable[[GPT], dict[str, float]] | None = None,
+) -> Pretrained:
+    """Trains `model` to predict the next token. Raises InputError for training that diverges.
+
+    Every `params.hellaswag_every` steps `score` is called too, and its figures join those of the evaluation.
+    """
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        figures = {"loss": mean_loss(model, val_data, params.micro_batch_size, world)}
+        if params.hellaswag_every and trainer.history.step % params.hellaswag_every == 0:
+            figures |= score(model)
+        return figures
+
+    def sample(model: nn.Module, step: int) -> list[dict]:
+        prompt = params.sample_prompt
+        text = complete(model, tokenizer, prompt, params.sample_tokens, SAMPLING, seed=seed)
+        return [{"step": step, "prompt": prompt, "text": text}]
+
+    trainer = Trainer(
+        model, train_data, params, world=world, seed=seed, scratch=scratch, evaluate=evaluate, sample=sample
+    )
+    if world.main and not trainer.compiled:
+        why = "train.compile is never" if params.compile == "never" else "there is no C++ compiler"
+        print(f"training without torch.compile: {why}")
+    history = trainer.fit()
+    figures, speed = metrics(model, history, val_data.stream, params), throughput(model, history, trainer, world)
+    return Pretrained(model, history, figures, speed)
+
+
+def metrics(model: GPT, history: History, val_stream: TokenStream, params: TrainParams) -> dict:
+    """The figures of a run that depend on its inputs alone; losses and entropy in nats a token.
+
+    A run of no steps has no training loss: null.
+    """
+    last = history.train[-max(1, len(history.train) // 20) :]
+    return {
+        "init": params.init,
+        "initial_loss": history.val[0]["loss"],
+        "train_loss": sum(row["loss"] for row in last) / len(last) if last else None,  # of the last twentieth
+        "val_loss": history.val[-1]["loss"],
+        "unigram_entropy": unigram_entropy(val_stream, model.config.vocab_size),
+        "loss_spikes": count_spikes(history.train),
+        "steps": history.step,
+        "tokens": history.train[-1]["targets"] if last else 0,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **model.config.model_dump(include={"vocab_size", "block_size", "n_layer", "n_head", "n_embd"}),
+    }
+
+
+def unigram_entropy(stream: TokenStream, vocab_size: int) -> float:
+    """Nats a token for the best predictor that ignores context: the entropy of the token frequencies of `stream`."""
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for start in range(0, len(stream), 1 << 20):
+        tokens = stream.read(start, min(1 << 20, len(stream) - start))
+        counts += np.bincount(tokens, minlength=vocab_size)
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def flops_per_token(config: GPTConfig, parameters: int) -> float:
+    """Operations that training spends on one token: 6 a parameter, 12 a layer for attention (PaLM, appendix B).
+
+    The embedding of positions is only looked up and does not count; that of tokens is also the output projection.
+    """
+    matrices = parameters - config.block_size * config.n_embd
+    return 6 * matrices + 12 * config.n_layer * config.n_embd * config.block_size
+
+
+def throughput(model: GPT, history: History, trainer: Trainer, world: World) -> dict:
+    """The speed of a run, over all processes; null where there is nothing to relate it to."""
+    speed = history.timed_targets / history.seconds if history.seconds else None
+    peak = peak_flops(world.device)
+    operations = flops_per_token(model.config, sum(parameter.numel() for parameter in model.parameters()))
+    return {
+        "tokens_per_second": speed and round(speed, 1),
+        "model_flops_utilization": speed and peak and round(speed * operations / (peak * world.size), 4),
+        "peak_memory_mb": round(peak_memory(world.device) / 1e6),  # of the main process
+        "seconds": round(history.seconds, 1),
+        "device": device_name(world.device),
+        "processes": world.size,
+        "precision": "bfloat16" if trainer.dtype else "float32",
+        "compiled": trainer.compiled,
+    }

@@ -1,0 +1,87 @@
+"""Documents as multiple-choice completions in HellaSwag's form: which of four sentences comes next?
+
+The wrong endings are real sentences too: of about the true one's length, from other documents of whatever package, and
+like the true one not the first of their paragraph. All text is from test documents.
+"""
+
+from dataclasses import dataclass
+
+from gpt2.common.errors import InputError
+from gpt2.config.data import HellaSwagDataParams
+from gpt2.sources.docstrings.documents import Document
+from gpt2.sources.docstrings.markup import sentences
+from gpt2.sources.splits import draw
+
+MAX_CONTEXT = 3  # sentences
+CONTEXT_WORDS = range(8, 91)
+ENDING_WORDS = range(4, 41)
+ENDINGS = 4
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sentence of a paragraph and up to three that stand before it."""
+
+    document: str
+    package: str
+    context: str
+    ending: str
+
+    def draw(self, purpose: str) -> float:
+        """A number in [0, 1) that depends on nothing else."""
+        return draw(f"{purpose} {self.document} {self.ending}")
+
+
+def completion_rows(documents: list[Document], params: HellaSwagDataParams) -> list[dict]:
+    """Rows {"ind", "activity_label", "ctx_a", "ctx_b", "ctx", "endings", "label", "split"}.
+
+    The activity is the package. No ending completes a sentence that the context began, so `ctx_b` is empty.
+
+    Which rows are kept, their order and the place of the true ending are drawn by document and ending.
+    Raises InputError if the test documents hold too few sentences for a single row.
+    """
+    found = [candidate for document in documents if document.split == "test" for candidate in candidates(document)]
+    rows: list[dict] = []
+    limit = params.max_examples or len(found)
+    for candidate in sorted(found, key=lambda candidate: candidate.draw("row")):
+        wrong = wrong_endings(candidate, found)
+        if len(rows) < limit and len(wrong) == ENDINGS - 1:
+            label = int(candidate.draw("label") * ENDINGS)
+            endings = [*wrong[:label], candidate.ending, *wrong[label:]]
+            context = {"ctx_a": candidate.context, "ctx_b": "", "ctx": candidate.context}
+            row = {"ind": len(rows), "activity_label": candidate.package, **context, "endings": endings}
+            rows.append({**row, "label": label, "split": "val"})
+    if not rows:
+        raise InputError("docstrings.heldout leaves too few test sentences for a single completion; raise it")
+    return rows
+
+
+def candidates(document: Document) -> list[Candidate]:
+    """Every sentence of a document that others of its paragraph stand before, with the last of these."""
+    found = []
+    for paragraph in document.text.split("\n\n"):
+        parts = sentences(paragraph)
+        for i in range(1, len(parts)):
+            context = parts[max(0, i - MAX_CONTEXT) : i]
+            while len(context) > 1 and _words(context) >= CONTEXT_WORDS.stop:
+                context = context[1:]
+            whole = not parts[i].endswith(":")
+            if whole and _words(context) in CONTEXT_WORDS and _words([parts[i]]) in ENDING_WORDS:
+                found.append(Candidate(document.name, document.package, " ".join(context), parts[i]))
+    return found
+
+
+def wrong_endings(candidate: Candidate, pool: list[Candidate]) -> list[str]:
+    """The three endings of other documents that come closest in length, in an order of no meaning."""
+    length = len(candidate.ending)
+    chosen: list[Candidate] = []
+    for other in sorted(pool, key=lambda other: abs(len(other.ending) - length)):
+        if len(chosen) == ENDINGS - 1:
+            break
+        if other.document != candidate.document and other.ending not in {candidate.ending, *(c.ending for c in chosen)}:
+            chosen.append(other)
+    return [other.ending for other in sorted(chosen, key=lambda other: other.draw(candidate.ending))]
+
+
+def _words(parts: list[str]) -> int:
+    return sum(len(part.split()) for part in parts)

@@ -1,0 +1,44 @@
+"""Documents as the pretraining corpus: parquet files and a manifest of what is in them."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gpt2.common.files import replacing, size_and_hash, write_json
+from gpt2.sources.docstrings.documents import Document
+from gpt2.sources.docstrings.packages import record
+
+COLUMNS = ("text", "split", "package", "name")
+FILE = "docstrings_00000.parquet"
+
+
+def corpus_rows(documents: list[Document]) -> list[dict]:
+    """One row a document, of the training and validation splits alone: test documents are never trained on."""
+    return [
+        {column: getattr(document, column) for column in COLUMNS}
+        for document in documents
+        if document.split in ("train", "val")
+    ]
+
+
+def write_corpus(directory: Path, rows: list[dict], packages: tuple[str, ...], skipped: list[str]) -> None:
+    """Writes the rows to parquet, and manifest.json: where they come from, how much each split holds, digests.
+
+    `skipped`: modules of the packages that could not be read.
+    """
+    table = pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in COLUMNS]))
+    with replacing(directory / FILE) as temporary:
+        pq.write_table(table, temporary)
+    splits = {}
+    for split in ("train", "val"):
+        texts = [row["text"] for row in rows if row["split"] == split]
+        words = sum(len(text.split()) for text in texts)
+        splits[split] = {"documents": len(texts), "words": words, "characters": sum(map(len, texts))}
+    manifest = {
+        **record(packages),
+        "splits": splits,
+        "skipped": skipped,
+        "files": [{"file": FILE, **size_and_hash(directory / FILE), "rows": len(rows)}],
+    }
+    write_json(directory / "manifest.json", manifest)

@@ -1,0 +1,150 @@
+"""Reads the docstrings of installed packages from their source files; nothing is imported or run."""
+
+import ast
+import gc
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from gpt2.common.errors import InputError
+from gpt2.common.processes import worker_pool
+from gpt2.common.progress import bar
+from gpt2.sources.docstrings.prose import prose
+
+MAX_CODE = 300  # characters of a function; with the prompt around it they nearly all fit a context of 256 tokens
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+SCOPES = (ast.ClassDef, ast.If, ast.Try, ast.With)  # statements whose definitions belong to the module or class
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A Python file of a package."""
+
+    package: str
+    module: str  # dotted name
+    path: Path
+
+
+@dataclass(frozen=True)
+class Docstring:
+    """What a docstring says in prose, and what it documents."""
+
+    name: str  # qualified, e.g. scipy.linalg.solve
+    package: str
+    paragraphs: tuple[str, ...]
+    summary: str  # its first sentence, or ""
+    code: str  # signature and beginning of the body without the docstring; "" where it is not a function's
+
+
+def read_docstrings(packages: tuple[str, ...]) -> tuple[list[Docstring], list[str]]:
+    """All docstrings of the packages in the order of package, file and line, and the modules that do not parse.
+
+    Raises InputError for a name under which no package is installed.
+    """
+    files = [file for package in sorted(set(packages)) for file in source_files(package)]
+    found: list[Docstring] = []
+    skipped: list[str] = []
+    with worker_pool(len(os.sched_getaffinity(0))) as pool:
+        results = pool.map(_read_in_worker, files, chunksize=16)
+        for file, docstrings in zip(files, bar(results, total=len(files), desc="docstrings", unit="file"), strict=True):
+            if docstrings is None:
+                skipped.append(file.module)
+            else:
+                found += docstrings
+    return found, skipped
+
+
+def source_files(package: str) -> list[SourceFile]:
+    """The Python files of an installed package, without its tests, in the order of their paths.
+
+    Raises InputError if no package of that name is installed.
+    """
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    roots = sorted(spec.submodule_search_locations or []) if spec else []
+    files = [
+        SourceFile(package, ".".join([package, *relative.with_suffix("").parts]).removesuffix(".__init__"), path)
+        for root in map(Path, roots)
+        for path in sorted(root.rglob("*.py"))
+        if not is_test(relative := path.relative_to(root))
+    ]
+    if not files:
+        raise InputError(f"docstrings.packages: {package!r} is not an installed package with Python source files")
+    return files
+
+
+def is_test(path: Path) -> bool:
+    """Whether a file, relative to its package, belongs to the package's tests."""
+    return bool({"test", "tests"} & set(path.parts[:-1])) or path.name.startswith("test_") or path.name == "conftest.py"
+
+
+def read_file(file: SourceFile) -> list[Docstring] | None:
+    """The docstrings of one file in the order of lines; None if it does not parse (a template, another encoding)."""
+    try:
+        text = importlib.util.decode_source(file.path.read_bytes())
+        with warnings.catch_warnings(action="ignore"):  # of invalid escapes in other people's strings
+            documented = list(_documented(ast.parse(text), file.module))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    lines = text.split("\n")
+    found = []
+    for name, node in documented:
+        if docstring := ast.get_docstring(node, clean=False):
+            paragraphs, summary = prose(docstring)
+            code = _code(node, lines) if isinstance(node, FUNCTIONS) else ""
+            found.append(Docstring(name, file.package, tuple(paragraphs), summary, code))
+    return found
+
+
+def _read_in_worker(file: SourceFile) -> list[Docstring] | None:
+    gc.disable()  # trees are many objects and no cycles
+    return read_file(file)
+
+
+def manifest(packages: tuple[str, ...], splits: dict[str, Sized]) -> dict:
+    """What rows are made of: the packages' versions, and how many rows each split has."""
+    return {**record(packages), "splits": {split: len(rows) for split, rows in splits.items()}}
+
+
+def record(packages: tuple[str, ...]) -> dict:
+    """What a manifest begins with: the packages' versions."""
+    versions = {package: installed_version(package) for package in sorted(set(packages))}
+    return {"source": "docstrings", "packages": versions}
+
+
+def installed_version(package: str) -> str | None:
+    """The version of the distribution that an import name comes from; None where pip did not install it."""
+    names = metadata.packages_distributions().get(package)
+    return metadata.version(names[0]) if names else None
+
+
+def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
+    """A module or class, its functions and classes and theirs, but nothing from inside a function."""
+    if isinstance(node, ast.Module | ast.ClassDef):
+        yield name, node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, FUNCTIONS):
+            yield f"{name}.{child.name}", child
+        elif isinstance(child, SCOPES):
+            yield from _documented(child, f"{name}.{child.name}" if isinstance(child, ast.ClassDef) else name)
+
+
+def _code(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str:
+    """The first whole lines of a function, up to MAX_CODE characters; "" if nothing of its body is among them."""
+    docstring, *body = node.body
+    if not body or body[0].lineno <= docstring.end_lineno:
+        return ""
+    kept, room = [], MAX_CODE
+    for number in [*range(node.lineno, docstring.lineno), *range(docstring.end_lineno + 1, node.end_lineno + 1)]:
+        line = lines[number - 1]
+        line = (line[node.col_offset :] if not line[: node.col_offset].strip() else line).rstrip()
+        room -= len(line) + 1
+        if room < 0:
+            break
+        if line:
+            kept.append(line)
+            last = number
+    return "\n".join(kept) if kept and last > docstring.end_lineno else ""

@@ -1,0 +1,89 @@
+"""Docstrings into English prose: what is not prose goes, what remains reads without its markup."""
+
+import re
+
+from gpt2.sources.docstrings.layout import Block, blocks
+from gpt2.sources.docstrings.markup import FINISHED, is_prose, plain, sentences
+
+TITLE = re.compile(r"[A-Z][\w ,'/()-]*")
+
+
+class Passage:
+    """A block in plain sentences, and which of them are kept."""
+
+    def __init__(self, block: Block):
+        self.kind = block.kind
+        if block.kind == "heading":
+            self.sentences = [plain(block.text).rstrip(":.!? ")]
+            self.keep = [TITLE.fullmatch(self.sentences[0]) is not None]
+        else:
+            self.sentences = sentences(plain(block.text))
+            self.keep = [is_prose(sentence) for sentence in self.sentences]
+
+    @property
+    def starts(self) -> bool:
+        """Whether its beginning is kept."""
+        return bool(self.keep and self.keep[0])
+
+    @property
+    def ends(self) -> bool:
+        """Whether its end is kept."""
+        return bool(self.keep and self.keep[-1])
+
+    def mend(self, before: "Passage | None", after: "Passage | None") -> None:
+        """Drops what makes no sense without its lost neighbours; ends what has no full stop."""
+        if self.kind == "heading" or not self.keep:
+            return
+        if self.kind == "text" and before and not before.ends and self.sentences[0][0].islower():
+            self.keep[0] = False  # the rest of a sentence
+        if self.sentences[-1].endswith(":"):
+            self.keep[-1] &= after is not None and after.starts and after.kind != "heading"
+        elif not FINISHED.search(self.sentences[-1]):
+            self.keep[-1] &= after is None or after.starts
+            self.sentences[-1] = self.sentences[-1].rstrip(",;- ") + "."
+
+    def paragraphs(self) -> list[str]:
+        """What is kept: a sentence that is not ends a paragraph."""
+        runs: list[list[str]] = [[]]
+        for sentence, kept in zip(self.sentences, self.keep, strict=True):
+            if kept:
+                runs[-1].append(sentence)
+            else:
+                runs.append([])
+        if self.kind == "item" and runs[0]:
+            runs[0][0] = f"- {runs[0][0]}"
+        return [" ".join(run) for run in runs if run]
+
+
+def prose(docstring: str) -> tuple[list[str], str]:
+    """The prose of a docstring: its paragraphs, and its first sentence ("" where it does not open with prose).
+
+    Headings, paragraphs and list items keep their order; each is one line without markup. Neighbouring sentences of a
+    paragraph are neighbours in the docstring.
+    """
+    passages = [Passage(block) for block in blocks(docstring)]
+    around = [None, *passages, None]
+    for i in reversed(range(len(passages))):  # backwards, since an introduction stays only with what it introduces
+        passages[i].mend(around[i], around[i + 2])
+    opens = passages and passages[0].kind == "text" and passages[0].starts
+    summary = passages[0].sentences[0] if opens else ""
+    return tidy([paragraph for passage in passages for paragraph in passage.paragraphs()]), summary
+
+
+def tidy(paragraphs: list[str]) -> list[str]:
+    """Without headings, and sentences that end in a colon, that nothing follows."""
+    kept: list[str] = []
+    for paragraph in reversed(paragraphs):
+        if not kept or is_heading(kept[-1]):
+            if is_heading(paragraph):
+                continue
+            if paragraph.endswith(":"):
+                paragraph = " ".join(sentences(paragraph)[:-1])
+        if paragraph:
+            kept.append(paragraph)
+    return kept[::-1]
+
+
+def is_heading(paragraph: str) -> bool:
+    """Whether a paragraph is a heading: all others end as sentences do, or in a colon."""
+    return not (paragraph.endswith(":") or FINISHED.search(paragraph))

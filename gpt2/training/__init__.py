@@ -1,0 +1,1 @@
+"""The training loop, its batches, its optimizers, and how it resumes."""

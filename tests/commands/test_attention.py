@@ -1,0 +1,65 @@
+"""The command that writes a page of attention: any models and prompts, one line for a mistake, a file whole or none."""
+
+import json
+
+import pytest
+
+from gpt2.commands.attention import main
+from gpt2.interpret.heads import explore, viewer_data
+from gpt2.model import checkpoint
+from gpt2.model.checkpoint import load_with_tokenizer
+from gpt2.tokenizer.tokenizer import Tokenizer
+from tests.report.inputs import Page
+from tests.small import byte_tokenizer, exit_status, small_model
+
+HOSTILE = "</script>😀 שלום\x1b"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two checkpoints of other shapes and vocabularies."""
+    place = tmp_path_factory.mktemp("models")
+    shapes = {"one": (byte_tokenizer(), {}), "two": (Tokenizer([(b"a", b"b")]), {"n_layer": 1, "n_head": 2})}
+    for name, (tokenizer, shape) in shapes.items():
+        tokenizer.save(place / name)
+        checkpoint.save(small_model(block_size=256, vocab_size=tokenizer.vocab_size, **shape), place / name)
+    return place
+
+
+def test_the_page_holds_every_head_of_the_models_on_the_prompts(models, tmp_path):
+    out = tmp_path / "attention.html"
+    arguments = [f"--model={models / 'one'}", f"--model={models / 'two'}", "--prompt", "ababc", "--prompt", HOSTILE]
+    assert main([*arguments, "--out", str(out)]) == 0
+    first = out.read_bytes()
+    (shown,) = Page(first.decode()).text("script", type="application/json")
+    loaded = {str(models / name): load_with_tokenizer(models / name, "cpu") for name in ("one", "two")}
+    prompts = ["ababc", HOSTILE]
+    expected = viewer_data([explore(name, name, *model, prompts, 1337, "-") for name, model in loaded.items()])
+    assert json.loads(shown) == expected
+    assert main([*arguments, "--out", str(out)]) == 0 and out.read_bytes() == first
+    assert [path.name for path in tmp_path.iterdir()] == ["attention.html"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--prompt", "ab"), "--prompt[0] = 'ab': 2 tokens for the model "),
+        (("--prompt", "abc", "--prompt", "x" * 129), "129 tokens for the model "),
+        (("--prompt", "abc", "--model", "/nowhere"), "/nowhere: no such model directory"),
+        (("--prompt", "abc", "--out", "/nowhere/page.html"), "--out = /nowhere/page.html: expected a file in a"),
+        (("--prompt", "abc", "--seed", "x"), "--seed: 'x': expected int from 0"),
+        ((), "the following arguments are required: --prompt"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_no_file(models, tmp_path, capsys, arguments, message):
+    out = tmp_path / "page.html"
+    status = exit_status(main, ["--model", str(models / "one"), "--out", str(out), *arguments])
+    err = capsys.readouterr().err
+    assert status == 1 and message in err and err.startswith("error: ") and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_given_twice_is_named(tmp_path, capsys):
+    twice = ["--model", str(tmp_path), "--model", str(tmp_path)]
+    assert main([*twice, "--prompt", "a b c", "--out", str(tmp_path / "page.html")]) == 1
+    assert capsys.readouterr().err.endswith(f"--model {tmp_path}: given twice\n")

@@ -1,0 +1,130 @@
+"""The command: texts and tables, figures for people and programs, mistakes in one line."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import GPT2LMHeadModel
+
+from gpt2.commands import perplexity
+from gpt2.commands.perplexity import main
+from gpt2.model import checkpoint
+from gpt2.tokenizer.tokenizer import Tokenizer
+from tests.small import byte_tokenizer, exit_status, small_model
+
+TEXT = "the cat sat on the mat; 日本語\r\nthe dog's\n" * 3
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A checkpoint with its tokenizer: its tokens are bytes."""
+    directory = tmp_path_factory.mktemp("model")
+    checkpoint.save(small_model(vocab_size=257), directory)
+    byte_tokenizer().save(directory)
+    return directory
+
+
+@pytest.fixture
+def command(directory, tmp_path, capsys, monkeypatch):
+    """Runs the command beside two files; gives its status and what it wrote."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_bytes(TEXT.encode())
+    pq.write_table(pa.table({"text": ["the cat", "", "a mat " * 9], "n": [1, 2, 3]}), tmp_path / "a.parquet")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        return exit_status(main, ["--model", str(directory), *arguments]), *capsys.readouterr()
+
+    return run
+
+
+def figures(command, *arguments: str) -> dict:
+    """What the command answers to programs, in float32."""
+    status, out, _ = command(*arguments, "--json", "--precision", "float32")
+    assert status == 0 and out.count("\n") == 1
+    return json.loads(out)
+
+
+def test_a_text_is_one_document_however_it_is_read(command, monkeypatch):
+    found = figures(command, "a.txt")
+    tokens = len(TEXT.encode())
+    assert {key: found[key] for key in ("tokens", "bytes", "documents", "block_size", "stride", "precision")} == {
+        "tokens": tokens,
+        "bytes": tokens,
+        "documents": 1,
+        "block_size": 16,
+        "stride": 8,
+        "precision": "float32",
+    }
+    monkeypatch.setattr(perplexity, "READ_BYTES", 5)  # in the middle of characters
+    assert figures(command, "a.txt") == found
+    assert figures(command, "a.txt", "--stride", "1")["nats_per_token"] != found["nats_per_token"]
+
+
+def test_a_text_within_the_context_is_scored_as_transformers_does(directory, command, tmp_path):
+    (tmp_path / "short").write_text("the cat")
+    ids = torch.tensor([[256, *byte_tokenizer().encode("the cat")]])
+    with torch.no_grad():
+        loss = GPT2LMHeadModel.from_pretrained(directory).eval()(ids, labels=ids).loss.item()
+    command()  # transformers wrote on stderr
+    found = figures(command, "short")
+    assert found["nats_per_token"] == pytest.approx(loss, rel=1e-5)
+    status, out, _ = command("short", "--precision", "float32")
+    assert status == 0 and out.startswith(
+        "documents: 1, after <|endoftext|>\nwindows of 16 tokens, stride 8, float32\n"
+    )
+    shown = {line[:14].strip(): line[14:].strip() for line in out.splitlines()[3:]}
+    assert shown == {
+        "nats a token": f"{found['nats_per_token']:.4f}",
+        "bits a byte": f"{found['bits_per_byte']:.4f}",
+        "perplexity": f"{found['perplexity']:,.4f}",
+        "tokens": "7",
+        "bytes": "7",
+    }
+
+
+def test_the_rows_of_a_table_are_documents_whatever_its_format(command, tmp_path):
+    found = figures(command, "a.parquet")
+    assert (found["documents"], found["tokens"]) == (2, 7 + 54)
+    rows = [{"said": "a mat " * 9}, {"said": ""}, {"said": "the cat"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    again = figures(command, "a.jsonl", "--column", "said")
+    assert again["nats_per_token"] == pytest.approx(found["nats_per_token"], rel=1e-6)
+    assert "documents: 2, each scored by itself, after <|endoftext|>\n" in command("a.parquet")[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (b"x", ("--model", "nowhere", "x"), "nowhere: no such model directory"),
+        (None, ("x",), "x: no such file"),
+        (None, ("/dev/null",), "/dev/null: expected a regular file, which is read twice"),
+        (b"", ("x",), "x: holds no text"),
+        (b"ab\xffcd", ("x",), "x: not UTF-8 at byte 2: expected a text, or a table (.parquet, "),
+        (b"ab\xe6", ("x",), "x: not UTF-8 at byte 2"),
+        (b"x", ("x.parquet",), "x.parquet: not a parquet file"),
+        (b"x", ("a.parquet", "--column", "said"), "a.parquet: no column 'said'; it has text, n"),
+        (b"x", ("a.parquet", "--column", "n"), "a.parquet, row 0: column n is 1: expected a text"),
+        (b"x", ("x", "--column", "said"), "--column = 'said': only tables have columns"),
+        (b"x", ("x", "--stride", "0"), "--stride = 0: expected 1 to 15, less than the model's context"),
+        (b"x", ("x", "--stride", "16"), "--stride = 16: expected 1 to 15"),
+        (b"x", ("x", "--stride", "many"), "argument --stride: invalid int value: 'many'"),
+        (b"x", ("x", "--precision", "int8"), "argument --precision: invalid choice: 'int8'"),
+        (b"x", (), "the following arguments are required: FILE"),
+    ],
+)
+def test_mistakes_are_one_line(command, tmp_path, content, arguments, message):
+    if content is not None:
+        for name in ("x", "x.parquet"):
+            (tmp_path / name).write_bytes(content)
+    status, out, err = command(*arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"error: {message}") and err.count("\n") == 1
+
+
+def test_another_vocabulary_is_told(command, tmp_path):
+    checkpoint.save(small_model(vocab_size=300), tmp_path)
+    Tokenizer([]).save(tmp_path)
+    status, _, err = command("--model", str(tmp_path), "a.txt")
+    assert status == 1 and "the tokenizer has 257 tokens, the model 300: expected the same vocabulary" in err

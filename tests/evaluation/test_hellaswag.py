@@ -1,0 +1,330 @@
+"""HellaSwag scores against transformers, one row at a time in float64; protocols; runs that are resumed."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2LMHeadModel
+
+from gpt2.common.errors import InputError
+from gpt2.common.files import write_jsonl
+from gpt2.evaluation import hellaswag
+from gpt2.evaluation.hellaswag import PROTOCOLS, Example, Question, evaluate, read, score
+from gpt2.evaluation.prefix_tree import log_likelihoods
+from gpt2.model import checkpoint
+from gpt2.model.gpt import GPT
+from gpt2.tokenizer.bpe import train_bpe
+from gpt2.tokenizer.tokenizer import Tokenizer
+from tests.small import ALONE, small_model
+
+TEXT = "a man sits on the roof and starts to pull up tiles while two dogs watch him from below"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(train_bpe([TEXT + 9 * " dogs"], 280))
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer) -> GPT:
+    return small_model(block_size=64, vocab_size=tokenizer.vocab_size).double()
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory) -> list[Example]:
+    """Contexts and endings of very different lengths; two rows in five are longer than the model's context."""
+    random = np.random.default_rng(0)
+
+    def text(most: int) -> str:
+        return " ".join(random.choice(TEXT.split(), size=random.integers(1, most)))
+
+    def example(n: int) -> dict:
+        ctx_a, ctx_b = text(20), text(5)
+        endings = ["[step] " * (i == n % 5) + text(12) for i in range(4)]
+        return {**row(), "ind": n, "ctx": f"{ctx_a} {ctx_b}", "ctx_a": ctx_a, "ctx_b": ctx_b, "endings": endings}
+
+    path = tmp_path_factory.mktemp("hellaswag") / "val.jsonl"
+    write_jsonl(path, (example(n) for n in range(30)))
+    return read(path)
+
+
+def row() -> dict:
+    return {
+        "ind": 7,
+        "activity_label": "Roof",
+        "ctx": "a man",
+        "endings": ["a", "b", "c", "d"],
+        "label": 2,
+        "split": "val",
+    }
+
+
+@pytest.fixture(scope="module", params=PROTOCOLS)
+def protocol(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def scored(model, tokenizer, examples, protocol) -> tuple[dict, list[dict]]:
+    return score(model, tokenizer, examples, protocol, 256, ALONE)
+
+
+def question(example: Example, protocol: str) -> tuple[str, list[str], list[int]]:
+    """What the model reads before the endings, how they go on, and their length in characters."""
+    if protocol == "completion":
+        return example.ctx, [" " + ending for ending in example.endings], []
+    cleaned = [ending.replace("[step]", "") for ending in example.endings]
+    context = f"{example.activity_label}: {example.ctx_a} {example.ctx_b.capitalize()}"
+    return context, [" " + ending for ending in cleaned], [len(ending) for ending in cleaned]
+
+
+def test_scores_equal_transformers_row_by_row(model, tokenizer, examples, scored, protocol, tmp_path):
+    checkpoint.save(model, tmp_path)
+    theirs = GPT2LMHeadModel.from_pretrained(tmp_path).double().eval()
+    prefix = PROTOCOLS[protocol].prefix
+    for example, result in zip(examples, scored[1], strict=True):
+        context, tails, characters = question(example, protocol)
+        expected, lengths = [], []
+        for tail in map(tokenizer.encode, tails):
+            ids = torch.tensor([(tokenizer.encode(context) + tail)[-65:]])
+            with torch.no_grad():
+                log_probabilities = theirs(ids[:, :-1]).logits[0].log_softmax(dim=1)
+            expected.append(log_probabilities.gather(1, ids[0, 1:, None])[-len(tail) :].sum().item())
+            lengths.append(len(tail))
+        assert result[f"{prefix}log_likelihoods"] == pytest.approx(expected, abs=1e-4)
+        assert result[f"{prefix}prediction"] == np.argmax(expected)
+        assert result[f"{prefix}prediction_norm"] == np.argmax(np.divide(expected, characters or lengths))
+
+
+def test_metrics_follow_from_the_results(scored, examples, protocol):
+    metrics, results = scored
+    prefix = PROTOCOLS[protocol].prefix
+    assert list(metrics) == [
+        f"{prefix}{name}" for name in ("acc", "acc_stderr", "acc_norm", "acc_norm_stderr", "n", "truncated")
+    ]
+    for name, key in (("acc", "prediction"), ("acc_norm", "prediction_norm")):
+        pairs = zip(results, examples, strict=True)
+        correct = [float(result[prefix + key] == example.label) for result, example in pairs]
+        assert metrics[prefix + name] == np.mean(correct)
+        assert metrics[f"{prefix}{name}_stderr"] == pytest.approx(np.std(correct, ddof=1) / math.sqrt(30))
+    assert metrics[f"{prefix}n"] == 30
+    assert [result["ind"] for result in results] == list(range(30))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 2000])
+def test_padding_and_order_do_not_change_scores(model, tokenizer, examples, scored, protocol, batch_tokens):
+    metrics, results = score(model, tokenizer, examples[::-1], protocol, batch_tokens, ALONE)
+    assert metrics == scored[0]
+    assert results[::-1] == scored[1]
+
+
+def test_long_rows_lose_their_beginning_and_are_counted(model, tokenizer, examples):
+    def truncated(block_size: int) -> int:
+        lengths = [
+            len(tokenizer.encode(example.ctx)) + max(len(tokenizer.encode(" " + ending)) for ending in example.endings)
+            for example in examples
+        ]
+        return sum(length > block_size + 1 for length in lengths)
+
+    metrics, _ = score(model, tokenizer, examples, "completion", 256, ALONE)
+    assert 0 < truncated(64) < 30
+    assert metrics["truncated"] == truncated(64)
+    tiny = small_model(block_size=4, vocab_size=tokenizer.vocab_size)
+    metrics, results = score(tiny, tokenizer, examples, "completion", 256, ALONE)
+    assert metrics["truncated"] == truncated(4)
+    assert max(max(result["tokens"]) for result in results) == 4
+    assert all(math.isfinite(value) for result in results for value in result["log_likelihoods"])
+
+
+def test_a_sure_model_is_right(tokenizer):
+    """A model that gives one token all the probability finds the endings that consist of it."""
+    model = small_model(block_size=64, vocab_size=tokenizer.vocab_size)
+    (token,) = tokenizer.encode(" dogs")
+    with torch.no_grad():
+        model.ln_f.weight.zero_()
+        model.ln_f.bias.copy_(100 * model.wte.weight[token])
+    endings = ["a man", "dogs dogs", "the roof", "watch"]
+    example = Example.model_validate({**row(), "endings": endings, "label": 1})
+    metrics, (result,) = score(model, tokenizer, [example], "completion", 256, ALONE)
+    assert (metrics["acc"], metrics["acc_norm"], metrics["acc_stderr"]) == (1.0, 1.0, 0.0)
+    assert result["tokens"][1] == 2
+
+
+# --- protocols -----------------------------------------------------------------------------------------------------
+
+
+def ask(protocol: str, **changes) -> Question:
+    return PROTOCOLS[protocol].ask(Example.model_validate({**row(), **changes}))
+
+
+def test_the_completion_protocol_takes_texts_as_they_are():
+    asked = ask("completion", ctx="[header] Man", endings=["[step] a", "b", "c", ""])
+    assert asked == Question("[header] Man", [" [step] a", " b", " c", " "], [8, 1, 1, 0])
+
+
+def test_the_harness_protocol_cleans_texts_and_moves_white_space():
+    """Worked out by hand after lm_eval/tasks/hellaswag/utils.py."""
+    asked = ask(
+        "harness",
+        activity_label="Home and Garden",
+        ctx_a="[header] How to dry a roof [title] Wait [step] for the  Sun. ",
+        ctx_b="[substeps]",
+        endings=["[step] Stay in.", " Go [title] out", "x   y", "[step]"],
+    )
+    assert asked.context == "Home and Garden: How to dry a roof. Wait for the Sun."
+    assert asked.continuations == ["   Stay in.", "  Go. out", "  x  y", "  "]
+    assert asked.characters == [9, 7, 4, 0]
+    assert ask("harness", ctx_a="A roof.", ctx_b="the MAN").context == "Roof: A roof. The man"
+    assert ask("harness", ctx="A roof. the man").context == "Roof: A roof. the man"
+
+
+def test_an_ending_that_cleaning_empties_is_never_picked_by_its_mean(model, tokenizer):
+    example = Example.model_validate({**row(), "endings": ["[a]", "[b]", "the roof and the tiles", "[d]"]})
+    _, (result,) = score(model, tokenizer, [example], "harness", 256, ALONE)
+    assert result["harness_prediction_norm"] == 2 and result["harness_prediction"] != 2
+
+
+# --- runs that are resumed, and shared -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path, examples, model, tokenizer) -> Path:
+    """A directory with a model and a file of examples."""
+    checkpoint.save(model, tmp_path / "model")
+    tokenizer.save(tmp_path / "model")
+    write_jsonl(tmp_path / "val.jsonl", (example.model_dump() for example in examples))
+    return tmp_path
+
+
+def run(place: Path, precision: str = "float32") -> tuple[dict, list[dict]]:
+    return evaluate(
+        place / "model",
+        place / "val.jsonl",
+        list(PROTOCOLS),
+        batch_tokens=256,
+        precision=precision,
+        world=ALONE,
+        partial=place / "partial",
+    )
+
+
+def test_both_protocols_stand_in_one_row(place, examples):
+    metrics, rows = run(place)
+    assert len(rows) == len(examples) and len(metrics) == 12
+    assert list(rows[0]) == [
+        *("ind", "label", "prediction", "prediction_norm", "log_likelihoods", "tokens", "harness_prediction"),
+        *("harness_prediction_norm", "harness_log_likelihoods", "harness_characters"),
+    ]
+
+
+def test_a_killed_run_goes_on_where_it_was(place, monkeypatch):
+    whole = run(place)
+    lines = (place / "partial").read_bytes().splitlines(keepends=True)
+    (place / "partial").write_bytes(b"".join(lines[:4]) + lines[4][:20])
+    scored = []
+    monkeypatch.setattr(hellaswag, "log_likelihoods", lambda *given: scored.append(0) or log_likelihoods(*given))
+    assert run(place) == whole
+    assert len(scored) == len(lines) - 4
+    assert sorted((place / "partial").read_bytes().splitlines(keepends=True)) == sorted(lines)
+
+
+def test_what_was_kept_of_anything_else_is_not_used(place, model):
+    run(place)
+    path = place / "partial"
+    lines = path.read_text().splitlines(keepends=True)
+    poisoned = [line.replace("[[-", "[[-9") for line in lines]
+    path.write_text("".join(poisoned))
+    assert run(place)[1] != run_afresh(place)
+    with torch.no_grad():
+        model.ln_f.bias += 0.01
+    path.write_text("".join(poisoned))
+    checkpoint.save(model, place / "model")
+    assert run(place)[1] == run_afresh(place)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3",
+        "{}",
+        '{"protocol": "completion", "batch": "0", "log_likelihoods": []}',
+        '{"protocol": "completion", "batch": 0, "log_likelihoods": [[-1.0]]}',
+        '{"protocol": "completion", "batch": 1000000, "log_likelihoods": [[-1.0]]}',
+        '{"protocol": "completion", "batch": -1, "log_likelihoods": [[-1.0]]}',
+        "[" * 100_000,
+    ],
+    ids=range(7),
+)
+def test_lines_that_no_run_has_kept_are_not_used(place, line):
+    whole, path = run(place), place / "partial"
+    path.write_text(path.read_text().splitlines(keepends=True)[0] + line + "\n")
+    assert run(place) == whole
+
+
+def run_afresh(place: Path) -> list[dict]:
+    (place / "partial").unlink()
+    return run(place)[1]
+
+
+# --- examples ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": 4}, "label = 4"),
+        ({"label": "2"}, "label = '2'"),
+        ({"label": None}, "label = None"),
+        ({"endings": ["a", "b", "c"]}, "endings = "),
+        ({"endings": ["a", "b", "c", 4]}, r"endings.3 = 4"),
+        ({"ctx": ""}, "ctx = ''"),
+        ({"ctx_a": "a", "ctx_b": None}, "ctx_b = None: must stand beside ctx_a"),
+        ({"ctx_a": "a"}, "ctx_b = None: must stand beside ctx_a"),
+        ({"ctx_b": "b"}, "ctx_b = 'b': must stand beside ctx_a"),
+    ],
+    ids=str,
+)
+def test_a_malformed_example_is_named(tmp_path, change, message):
+    path = tmp_path / "val.jsonl"
+    write_jsonl(path, [row(), {**row(), **change}])
+    with pytest.raises(InputError, match=message) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}, line 2: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["ind", "activity_label", "ctx", "endings", "label"])
+def test_a_missing_key_is_named(tmp_path, key):
+    incomplete = row()
+    del incomplete[key]
+    path = tmp_path / "val.jsonl"
+    path.write_text(json.dumps(incomplete) + "\n")
+    with pytest.raises(InputError, match=f"line 1: {key} is missing"):
+        read(path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    path = tmp_path / "val.jsonl"
+    path.touch()
+    with pytest.raises(InputError, match="no examples"):
+        read(path)
+
+
+@pytest.mark.realdata
+def test_real_examples_are_read_and_scored_near_chance(real_data, tokenizer):
+    examples = read(real_data / "hellaswag" / "hellaswag_val_first1000.jsonl")
+    assert len(examples) == 1000
+    model = small_model(block_size=256, n_layer=1, vocab_size=tokenizer.vocab_size)
+    metrics, _ = score(model, tokenizer, examples[:200], "completion", 2048, ALONE)
+    assert abs(metrics["acc_norm"] - 0.25) < 5 * metrics["acc_norm_stderr"]
+
+
+def test_a_model_that_knows_no_numbers_is_told(tokenizer, examples):
+    broken = small_model(block_size=64, vocab_size=tokenizer.vocab_size)
+    with torch.no_grad():
+        broken.ln_f.bias[0] = math.nan
+    with pytest.raises(InputError, match="example 0: the model finds log-likelihoods .*nan.*, expected finite ones"):
+        score(broken, tokenizer, examples, "completion", 200, ALONE)

@@ -1,0 +1,181 @@
+"""Instructions: the response alone is scored, examples that do not fit are counted, tuning helps."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2LMHeadModel
+
+from gpt2.adapters import lora
+from gpt2.common.errors import InputError
+from gpt2.config.params import InstructionParams
+from gpt2.instruction.alpaca import prompt
+from gpt2.instruction.finetune import Instructed, ResponseModel, Responses, answer, finetune, rouge_l
+from gpt2.model import checkpoint
+from gpt2.training.resume import Checkpoints
+from gpt2.training.trainer import mean_loss
+from tests.loopback_judge import judging
+from tests.small import ALONE, OPTIM, byte_tokenizer, small_model
+
+TOKENIZER = byte_tokenizer()
+BLOCK = 256
+ROWS = [
+    {"instruction": "Repeat.", "input": "abc", "output": "abc"},
+    {"instruction": "Greet.", "input": "", "output": "Good morning to you all."},
+]
+SPACED = [{**row, "output": f" {row['output']}\n"} for row in ROWS]  # an answer is rid of what is around it
+LONG = {"instruction": "Tell.", "input": "", "output": "x" * 300}
+LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["attn.c_attn", "mlp.c_fc"]}
+
+
+def params(**changes) -> InstructionParams:
+    own = {"init": "pretrain", "method": "full", "lora": LORA, "responses": 2, "response_tokens": 30}
+    own |= {"patience": None, "judge": {"url": None, "model": None}}
+    return InstructionParams(**{**OPTIM, **own, **changes})
+
+
+def test_only_the_response_and_its_end_are_targets():
+    data = Responses(ROWS, TOKENIZER, BLOCK, "train.jsonl")
+    inputs, targets = data.batch(np.arange(2))
+    places, tokens = targets
+    rows = places // inputs.size(1)
+    for number, row in enumerate(ROWS):
+        own = places[rows == number] - number * inputs.size(1)
+        assert TOKENIZER.decode(tokens[rows == number].tolist()) == row["output"] + "<|endoftext|>"
+        assert TOKENIZER.decode(inputs[number, : own[0] + 1].tolist()) == prompt(row["instruction"], row["input"])
+        assert torch.equal(inputs[number, own[1:]], tokens[rows == number][:-1])
+    assert data.targets(np.arange(2)) == len(tokens) == sum(len(row["output"]) + 1 for row in ROWS)
+
+
+def scored_and_labels() -> tuple[Responses, torch.Tensor]:
+    """The two rows, and what transformers' loss takes for them: (B, T) token ids, -100 where nothing is scored."""
+    data = Responses(ROWS, TOKENIZER, BLOCK, "train.jsonl")
+    inputs, _ = data.batch(np.arange(2))
+    labels = torch.full((2, inputs.size(1) + 1), -100)
+    for number, row in enumerate(ROWS):
+        start = len(TOKENIZER.encode(prompt(row["instruction"], row["input"])))
+        response = [*TOKENIZER.encode(row["output"]), TOKENIZER.eot]
+        labels[number, start : start + len(response)] = torch.tensor(response)
+    return data, labels
+
+
+def test_prompt_and_padding_have_no_gradient():
+    data, labels = scored_and_labels()
+    inputs, targets = data.batch(np.arange(2))
+    model = small_model(vocab_size=257, block_size=BLOCK, dropout=0.0)
+    last = []  # the residual stream that logits are made of, (B, T, C)
+    model.ln_f.register_forward_hook(lambda module, args, hidden: (hidden.retain_grad(), last.append(hidden))[1])
+    ResponseModel(model)(inputs, targets).backward()
+    (hidden,) = last
+    assert torch.equal(hidden.grad.abs().sum(dim=2) > 0, labels[:, 1:] != -100)
+
+
+def test_no_value_in_a_batch_decides_a_shape():
+    """As tensors without values show: where one did, a GPU would have to hand it to the host before it goes on."""
+    batch = Responses(ROWS, TOKENIZER, BLOCK, "train.jsonl").batch(np.arange(2))
+    model = ResponseModel(small_model(vocab_size=257, block_size=BLOCK)).to("meta")
+    loss = model(*(tensor.to("meta") for tensor in batch))
+    loss.backward()
+    assert loss.shape == () and loss.is_meta
+
+
+@torch.no_grad()
+def test_the_loss_is_that_of_transformers_with_masked_labels(tmp_path):
+    data, labels = scored_and_labels()
+    inputs, targets = data.batch(np.arange(2))
+    model = small_model(vocab_size=257, block_size=BLOCK, dropout=0.0)
+    checkpoint.save(model, tmp_path)
+    theirs = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    whole = torch.cat((inputs, torch.full((2, 1), TOKENIZER.eot)), dim=1)  # the end of the longest, which is no input
+    mean = theirs(whole, labels=labels).loss
+    assert ResponseModel(model)(inputs, targets).item() / targets.size(1) == pytest.approx(mean.item(), rel=1e-5)
+
+
+def test_examples_longer_than_the_context_are_left_out_and_counted():
+    data = Responses([ROWS[0], LONG], TOKENIZER, BLOCK, "train.jsonl")
+    assert (len(data), data.skipped, data.rows) == (1, 1, [ROWS[0]])
+    with pytest.raises(InputError, match="train.jsonl: holds no example that fits"):
+        Responses([LONG], TOKENIZER, BLOCK, "train.jsonl")
+
+
+@pytest.mark.parametrize(("key", "value"), [("instruction", None), ("output", ""), ("input", 3)])
+def test_a_bad_row_is_named(key, value):
+    with pytest.raises(InputError, match=f"train.jsonl, line 2: {key} = {value!r}: expected a text"):
+        Responses([ROWS[0], {**ROWS[1], key: value}], TOKENIZER, BLOCK, "train.jsonl")
+
+
+def test_rouge_l_by_hand():
+    expected, given = ["the cat sat", "the cat sat", "a"], ["the cat sat", "the dog sat", "b"]
+    assert rouge_l(expected, given).tolist() == pytest.approx([1, 2 / 3, 0])
+
+
+def tuned(scratch, **changes) -> Instructed:
+    """A small model, tuned on the rows."""
+    return finetune(
+        small_model(vocab_size=257, block_size=BLOCK, dropout=0.0),
+        TOKENIZER,
+        {"train": ROWS * 8, "val": ROWS, "test": [LONG, *SPACED]},
+        params(**changes),
+        source=scratch,
+        seed=0,
+        scratch=scratch,
+        world=ALONE,
+    )
+
+
+@pytest.mark.parametrize(("method", "precision"), [("full", "float32"), ("lora", "auto")])
+def test_tuning_lowers_the_loss_of_responses(tmp_path, method, precision):
+    done = tuned(tmp_path, method=method, steps=40, lr=0.02, precision=precision)
+    assert done.metrics["val_loss"] < 0.85 * done.metrics["val_loss_before"]
+    assert done.metrics["test_loss"] < 0.85 * done.metrics["test_loss_before"] and done.metrics["test_examples"] == 2
+    assert done.metrics["n"] == 2 and len(done.responses) == 2
+    if method == "full":
+        assert done.metrics["exact_match"] == 1.0 and done.metrics["rouge_l"] == 1.0
+        assert [row["tuned"] for row in done.responses] == [row["output"] for row in ROWS]
+    assert [done.metrics[f"skipped_{split}"] for split in ("train", "val", "test")] == [0, 0, 1]
+    assert (done.metrics["trainable_share"] == 1.0) == (method == "full")
+    assert all(row.keys() == {"instruction", "input", "expected", "base", "tuned"} for row in done.responses)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_weights_of_the_lowest_loss_are_kept_and_patience_ends_training(tmp_path, method):
+    """A learning rate at which the loss soon rises."""
+    done = tuned(tmp_path, method=method, steps=200, lr=0.5, min_lr_rate=1.0, eval_every=1, patience=2, responses=1)
+    losses = {row["step"]: row["loss"] for row in done.history.val}
+    assert done.metrics["best_step"] == min(losses, key=losses.get) == max(losses) - 2 < 198
+    data = Responses(ROWS, TOKENIZER, BLOCK, "val.jsonl")
+    kept = mean_loss(ResponseModel(done.model.eval()), data, 4, ALONE)
+    assert kept == pytest.approx(min(losses.values()), rel=1e-5)
+    assert done.metrics["val_loss"] == min(losses.values())
+
+
+def test_with_lora_the_answers_are_those_of_the_merged_model(tmp_path):
+    """Adapters as large as the weights, so that the model before and the one after merging would tell them apart."""
+    done = tuned(tmp_path, method="lora", steps=8, lr=0.1)
+    assert not list(lora.adapters(done.model))
+    lora.unmerge(done.model, done.adapters)
+    assert list(lora.adapters(done.model))
+    lora.merge(done.model)
+    assert answer(done.model, TOKENIZER, ROWS, params()) == [row["tuned"] for row in done.responses]
+
+
+def test_a_judge_scores_the_answers_of_both_models(tmp_path):
+    with judging("10", "20", "80", "no idea") as (judge, script):
+        done = tuned(tmp_path, steps=2, judge=judge.model_dump())
+    assert [(row["base_score"], row["tuned_score"]) for row in done.responses] == [(10, 80), (20, None)]
+    assert (done.metrics["judge_score_before"], done.metrics["judge_score"]) == (10, 80)
+    texts = [body["messages"][0]["content"] for body in script.asked]
+    for row, base, after in zip(done.responses, texts[:2], texts[2:], strict=True):
+        assert row["base"] in base and row["tuned"] in after and row["expected"] in base
+
+
+def test_a_judge_that_fails_costs_no_more_than_the_steps_since_the_last_checkpoint(tmp_path):
+    with judging(401) as (judge, _), pytest.raises(InputError, match="401"):
+        tuned(tmp_path, judge=judge.model_dump())
+    assert not list(tmp_path.iterdir())  # told before training
+    with judging("1", "2", 401) as (judge, _), pytest.raises(InputError, match="401"):
+        tuned(tmp_path, judge=judge.model_dump())
+    assert [path.name for path in Checkpoints(tmp_path).paths()] == ["step_00000010.pt", "step_00000005.pt"]
+    with judging("1", "2", "3", "4") as (judge, _):
+        again = tuned(tmp_path, judge=judge.model_dump())
+    losses = ([row["loss"] for row in done.history.train] for done in (again, tuned(tmp_path / "whole")))
+    np.testing.assert_allclose(*losses, rtol=1e-5)

@@ -1,0 +1,164 @@
+"""Attention: the weights against transformers and SDPA, the scores and the rollout on heads made by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from gpt2.config.params import OPENAI_SHAPES
+from gpt2.interpret import scores
+from gpt2.model import checkpoint
+from gpt2.model.gpt import GPT
+from tests.small import small_model
+
+T, PERIOD = 12, 6
+
+
+def looking_at(offset: int, size: int = T) -> torch.Tensor:
+    """A head (1, 1, T, T) in which each position looks at the one `offset` before it, or at the first."""
+    rows = torch.arange(size)
+    head = torch.zeros(size, size)
+    head[rows, (rows - offset).clamp(min=0)] = 1
+    return head[None, None]
+
+
+def tokens(model: GPT, rows: int, length: int) -> Tensor:
+    """Random token ids (rows, length)."""
+    return torch.randint(model.config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[{}, OPENAI_SHAPES["gpt2"] | {"n_layer": 2, "block_size": 64}],
+    ids=["small", "the 124M model's width"],
+)
+def model(request) -> GPT:
+    return small_model(**request.param)
+
+
+@pytest.mark.parametrize(("rows", "length"), [(3, 16), (1, 1), (2, 7)])
+def test_weights_are_those_of_transformers(model, tmp_path, rows, length):
+    checkpoint.save(model, tmp_path)
+    theirs = GPT2LMHeadModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    idx = tokens(model, rows, length)
+    with torch.inference_mode():
+        expected = torch.stack(theirs(idx, output_attentions=True).attentions)
+    ours = scores.capture(model, idx)
+    assert ours.shape == (model.config.n_layer, rows, model.config.n_head, length, length)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_weights_times_values_are_what_sdpa_gives_the_model(model):
+    idx = tokens(model, 3, 16)
+    values, outputs = [], []
+    hooks = [block.attn.c_attn.register_forward_hook(lambda _, __, qkv: values.append(qkv)) for block in model.h]
+    hooks += [block.attn.c_proj.register_forward_pre_hook(lambda _, x: outputs.append(x[0])) for block in model.h]
+    model(idx)  # through SDPA: nothing is recorded
+    for hook in hooks:
+        hook.remove()
+    B, T = idx.shape
+    for A, qkv, output in zip(scores.capture(model, idx), values, outputs, strict=True):
+        v = qkv.chunk(3, dim=2)[2].view(B, T, model.config.n_head, -1).transpose(1, 2)  # (B, H, T, D)
+        y = (A @ v).transpose(1, 2).reshape(B, T, -1)
+        assert (y - output).abs().max() <= 1e-5 * output.abs().max()
+
+
+def test_each_row_is_a_distribution_over_the_past(model):
+    captured = scores.capture(model, tokens(model, 2, 16))
+    torch.testing.assert_close(captured.sum(-1), torch.ones(captured.shape[:-1]))
+    assert (captured.triu(1) == 0).all() and (captured >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("token", "label"),
+    [
+        (b" the", "·the"),
+        (b"\n\n", "↵↵"),
+        (b"\t", "\\t"),
+        ("né日😀".encode(), "né日😀"),
+        (b"\xe2\x80", "\\xe2\\x80"),  # the beginning of a character
+        (b"\x00", "\\x00"),
+        ("\u202e".encode(), "\\u202e"),  # would turn the text around
+        (b"</script>$", "</script>$"),
+        (b"<|endoftext|>", "<|endoftext|>"),
+    ],
+)
+def test_labels_are_printable(token, label):
+    assert scores.label(token) == label
+    assert label.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("head", "perfect"),
+    [
+        (looking_at(1), "previous_token"),
+        (looking_at(T), "first_token"),
+        (looking_at(PERIOD), "duplicate_token"),
+        (looking_at(PERIOD - 1), "induction"),
+        (scores.uniform(T), "entropy"),
+    ],
+)
+def test_a_pure_head_scores_one_for_what_it_does_and_little_for_the_rest(head, perfect):
+    values = scores.text_scores(head) | scores.repetition_scores(head)
+    assert values.pop(perfect).item() == pytest.approx(1)
+    for name, score in values.items():
+        assert 0 <= score.item() < 0.6, name
+
+
+def test_scores_of_uniform_attention_are_means_of_equal_shares():
+    head = scores.uniform(T)
+    values = scores.text_scores(head) | scores.repetition_scores(head)
+    assert values["previous_token"].item() == pytest.approx(np.mean([1 / (t + 1) for t in range(1, T)]))
+    assert values["first_token"].item() == pytest.approx(np.mean([1 / (t + 1) for t in range(2, T)]))
+    assert values["induction"].item() == pytest.approx(np.mean([1 / (t + 1) for t in range(PERIOD, T)]))
+
+
+def test_entropy_of_two_equal_shares_is_one_bit():
+    head = torch.zeros(1, 1, 4, 4)
+    head[..., 0, 0] = 1
+    head[..., 1:, :2] = 0.5
+    expected = np.mean([math.log(2) / math.log(seen) for seen in (2, 3, 4)])
+    assert scores.entropy(head).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("vocab_size", "block_size", "period"), [(4096, 256, 50), (4096, 16, 8), (6, 256, 5)])
+def test_random_tokens_stand_twice_and_differ_within_a_period(vocab_size, block_size, period):
+    idx = scores.repeated_tokens(vocab_size, block_size, seed=3)
+    assert idx.shape == (scores.RANDOM_SEQUENCES, 2 * period)
+    assert (idx[:, :period] == idx[:, period:]).all()
+    assert all(len(set(row.tolist())) == period for row in idx)
+    assert idx.max() < vocab_size - 1  # <|endoftext|> is left out
+    assert (idx == scores.repeated_tokens(vocab_size, block_size, seed=3)).all()
+
+
+# --- rollout -------------------------------------------------------------------------------------------------------
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 4)] * 2, st.integers(1, 9)), sharpness=st.floats(0, 20), seed=st.integers(0, 99)
+)
+def test_a_rollout_s_rows_are_distributions_over_the_past(shape, sharpness, seed):
+    n_layer, n_head, size = shape
+    logits = sharpness * torch.randn(n_layer, n_head, size, size, generator=torch.Generator().manual_seed(seed))
+    A = logits.masked_fill(~torch.ones(size, size, dtype=torch.bool).tril(), -torch.inf).softmax(-1)
+    rolled = scores.rollout(A)
+    torch.testing.assert_close(rolled.sum(-1), torch.ones(size))
+    assert (rolled.triu(1) == 0).all() and (rolled >= 0).all()
+
+
+def test_heads_that_look_at_themselves_pass_each_token_on_as_it_is():
+    torch.testing.assert_close(scores.rollout(torch.eye(5).expand(3, 2, 5, 5)), torch.eye(5))
+
+
+def test_a_rollout_of_two_layers_by_hand():
+    heads = [[[1, 0], [1, 0]], [[1, 0], [0, 1]]]  # the mean of the two: 0.5 from the first token, 0.5 from itself
+    first, second = torch.tensor(heads), torch.tensor([[[1, 0], [1, 0]]] * 2)
+    # Half the residual: layer 0 gives the second token 0.25 of the first; layer 1 takes 0.5, and keeps 0.5 of that.
+    expected = torch.tensor([[1, 0], [0.5 + 0.5 * 0.25, 0.5 * 0.75]])
+    torch.testing.assert_close(scores.rollout(torch.stack([first, second]).float()), expected)

@@ -1,1 +1,0 @@
-"""Tests of gpt2/parity."""

@@ -1,0 +1,222 @@
+"""The whole chain on the smoke profile, run by DVC in a copy of the repository as a user would."""
+
+import json
+import re
+import shutil
+import sys
+from collections import Counter
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from gpt2.common.files import read_csv
+from stages.profile import merge
+from stages.verify import MACHINE
+from tests.conftest import ROOT
+from tests.repository import Folder, Repository
+from tests.test_architecture import UNKEYED
+
+pytestmark = pytest.mark.chain
+OTHER = "profiles/gpt2-124m.yaml"  # a profile that is not the chain's
+DOWNSTREAM = [
+    "finetune_classification",
+    "finetune_instruction",
+    "evaluate_parity",
+    "evaluate_hellaswag",
+    "plot_attention",
+    "report",
+]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory) -> Repository:
+    repository = Repository(tmp_path_factory.mktemp("chain"), "smoke", HF_HUB_OFFLINE="1")
+    repository.ok("dvc", "repro")
+    repository.commit()
+    return repository
+
+
+def test_every_stage_ran_and_a_second_repro_does_nothing(chain):
+    locked = YAML(typ="safe").load(chain.path / "dvc.lock")["stages"]
+    declared = YAML(typ="safe").load(chain.path / "dvc.yaml")["stages"]
+    assert locked.keys() == declared.keys() and len(declared) == 14
+    assert "Running stage" not in chain.ok("dvc", "repro")
+    assert "up to date" in chain.ok("dvc", "status")
+
+
+def test_verify_tells_the_committed_results_from_others(chain):
+    assert chain.ok(sys.executable, "-m", "stages.verify").startswith("equal: dvc.lock is the committed one")
+    lock = (chain.path / "dvc.lock").read_text()
+    (model,) = re.findall(
+        r"path: data/models/pretrain\n\s+hash: md5\n\s+md5: (\w+)\.dir", lock.split("  pretrain:")[1]
+    )[:1]
+    (chain.path / "dvc.lock").write_text(lock.replace(model, "0" * 32))
+    chain.commit()
+    (chain.path / "dvc.lock").write_text(lock)
+    done = chain.run(sys.executable, "-m", "stages.verify")
+    chain.commit()
+    first, second, *others = done.stdout.splitlines()
+    assert done.returncode == 1 and first.startswith("pretrain: the first stage that differs: from the same command")
+    assert f"committed {'0' * 32}.dir, here {model}.dir" in second
+    assert [line.partition(":")[0] for line in others[-4:-1]] == ["committed", "here", "here"]
+
+
+def lay_out(chain: Repository, stage: str, place: Path) -> list[str]:
+    """Copies to `place` what dvc.yaml declares for a stage, and no more; returns the outs it declares.
+
+    Params that the stage does not declare have the values of another profile.
+    """
+    yaml = YAML(typ="safe")
+    declared = yaml.load(chain.path / "dvc.yaml")["stages"][stage]
+    own, params, other = (yaml.load(chain.path / name) for name in ("params.yaml", "params.yaml", OTHER))
+    merge(params, {"seed": 1, **other}, OTHER)
+    for name in declared["params"]:
+        *sections, key = name.split(".")
+        reduce(getitem, sections, params)[key] = reduce(getitem, name.split("."), own)
+    yaml.dump(params, place / "params.yaml")
+    shutil.copy2(chain.path / "dvc.yaml", place)
+    for dep in [*declared["deps"], *UNKEYED, "gpt2/__init__.py"]:
+        dep = re.sub(r"\$\{(\w+)\.init\}", lambda match: params[match[1]]["init"], dep)
+        (place / dep).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (chain.path / dep).is_dir() else shutil.copy2
+        copy(chain.path / dep, place / dep)
+    outs = [out for kind in ("outs", "metrics", "plots") for out in declared.get(kind, [])]
+    return [out if isinstance(out, str) else next(iter(out)) for out in outs]
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """The files of an out, by path below it."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in (path, *path.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("stage", YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
+def test_a_stage_makes_its_outs_of_what_it_declares_and_of_nothing_else(chain, stage, tmp_path):
+    outs = lay_out(chain, stage, tmp_path)
+    Folder(tmp_path, HF_HUB_OFFLINE="1").ok("python", "-m", f"stages.{stage}")
+    assert all(contents(tmp_path / out) == contents(chain.path / out) for out in outs if out not in MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("pretrain", "initial_loss train_loss val_loss unigram_entropy steps tokens parameters"),
+        ("classification", "accuracy f1 majority_accuracy n"),
+        ("instruction", "val_loss_before val_loss rouge_l exact_match n"),
+        ("parity", "max_abs_logit_diff loss_diff max_gradient_diff greedy_match sampled_match"),
+        ("hellaswag", "acc acc_stderr acc_norm acc_norm_stderr n"),
+    ],
+)
+def test_metrics_have_the_keys_that_others_rely_on(chain, name, keys):
+    metrics = chain.json(f"reports/{name}/metrics.json")
+    assert set(keys.split()) <= metrics.keys()
+    assert all(isinstance(metrics[key], int | float) for key in keys.split())
+
+
+def test_throughput_is_measured(chain):
+    throughput = chain.json("reports/pretrain/throughput.json")
+    assert throughput["tokens_per_second"] > 0 and "model_flops_utilization" in throughput
+
+
+def test_pretraining_starts_near_ln_v_and_learns(chain):
+    metrics = chain.json("reports/pretrain/metrics.json")
+    assert metrics["initial_loss"] == pytest.approx(6.931, abs=0.15)  # ln 1024
+    assert metrics["val_loss"] < metrics["initial_loss"] - 0.3
+
+
+def test_our_greedy_text_is_that_of_a_transformers_pipeline(chain):
+    prompt, model = "Returns the", "data/models/pretrain"
+    script = (
+        "import json; from transformers import pipeline; "
+        f"p = pipeline('text-generation', model='{model}'); "
+        f"print(json.dumps(p('{prompt}', do_sample=False, max_new_tokens=20)[0]['generated_text']))"
+    )
+    theirs = chain.run(sys.executable, "-c", script).stdout.splitlines()
+    command = ["-m", "gpt2", "generate", "--model", model, "--prompt", prompt, "--greedy", "--new-tokens", "20"]
+    ours = chain.run(sys.executable, *command)
+    assert ours.returncode == 0, ours.stderr
+    assert json.loads(theirs[-1]).strip() == ours.stdout.strip()
+
+
+def test_every_model_directory_loads_in_transformers(chain):
+    script = (
+        "from transformers import AutoModelForCausalLM as LM, AutoModelForSequenceClassification as SC, AutoTokenizer\n"
+        "for name, kind in (('pretrain', LM), ('classification', SC), ('instruction', LM)):\n"
+        "    model, info = kind.from_pretrained(f'data/models/{name}', output_loading_info=True)\n"
+        "    assert not info['missing_keys'] and not info['unexpected_keys'], info\n"
+        "    assert len(AutoTokenizer.from_pretrained(f'data/models/{name}')) == model.config.vocab_size\n"
+    )
+    chain.ok(sys.executable, "-c", script)
+
+
+def test_an_experiment_reruns_pretrain_and_what_follows_and_shows_the_difference(chain):
+    costly = ["evaluate_parity", "finetune_instruction", "report"]  # and left to be run
+    others = [stage for stage in DOWNSTREAM if stage not in costly]
+    printed = chain.ok("dvc", "exp", "run", "-S", "train.lr=0.0008", *others)
+    ran = re.findall(r"Running stage '(\w+)'", printed)
+    assert ran[0] == "pretrain" and sorted(ran[1:]) == sorted(others)
+    assert sorted(json.loads(chain.ok("dvc", "status", "--json"))) == costly
+    unfinished = chain.run(sys.executable, "-m", "stages.verify")
+    assert unfinished.returncode == 1 and unfinished.stderr.startswith("finetune_instruction has not been run")
+    difference = json.loads(chain.ok("dvc", "metrics", "diff", "--json"))
+    assert difference["reports/pretrain/metrics.json"]["val_loss"]["diff"] != 0
+    _every_plot_shows_both(chain)
+    chain.restore()
+
+
+def _every_plot_shows_both(chain: Repository) -> None:
+    """Each plot of dvc.yaml compares the commit with the experiment: each row of a table is a point."""
+    declared = YAML(typ="safe").load(chain.path / "dvc.yaml")
+    tables = [next(iter(plot)) for stage in declared["stages"].values() for plot in stage.get("plots", [])]
+    several = [plot for plots in declared["plots"] if isinstance(plots, dict) for plot in plots.items()]
+    images = [str(path.relative_to(chain.path)) for path in chain.path.glob("reports/attention/figures/*.svg")]
+    shown = json.loads(chain.run("dvc", "plots", "diff", "--json", "HEAD").stdout)["data"]
+    assert set(shown) == {*tables, *images, *(name for name, _ in several)} and images
+    for name, files in [*((table, [table]) for table in tables), *((name, plot["y"]) for name, plot in several)]:
+        rows = sum(len(read_csv(chain.path / file)) for file in files)
+        drawn = shown[name][0]["content"]
+        assert Counter(point["rev"] for point in drawn["data"]["values"]) == {"workspace": rows, "HEAD": rows}
+        assert drawn["title"]["text"] not in ("", name)
+    for name in images:
+        assert [image["revisions"] for image in shown[name]] == [["workspace"], ["HEAD"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("train.lr=fast", "train.lr = 'fast'"),
+        ("model.block_size=1000000", "block_size = 1000000"),
+    ],
+)
+def test_a_wrong_param_ends_in_one_line_before_any_work(chain, change, words):
+    done = chain.run("dvc", "exp", "run", "-S", change)
+    chain.restore()
+    said = [line for line in (done.stdout + done.stderr).splitlines() if words in line]
+    assert done.returncode != 0 and len(said) == 1 and said[0].startswith("pretrain: ")
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("damaged", "command", "words"),
+    [
+        ("data/tokens/train_000000.npy", "-m stages.pretrain", "data/tokens/train_000000.npy"),
+        ("data/models/pretrain/config.json", "-m stages.evaluate_parity", "data/models/pretrain/config.json"),
+        ("data/models/pretrain", "-m stages.evaluate_hellaswag", "data/models/pretrain: missing"),
+        ("data/models/pretrain", "-m gpt2 generate --model data/models/pretrain --prompt x", "data/models/pretrain"),
+        ("params.yaml", "-m stages.params", "params.yaml: no such file"),
+    ],
+)
+def test_a_damaged_input_ends_in_one_line(chain, damaged, command, words):
+    place, aside = chain.path / damaged, chain.path / "aside"
+    place.rename(aside)
+    try:
+        if damaged.endswith(".npy"):
+            place.write_bytes(aside.read_bytes()[:1000])
+        done = chain.run(sys.executable, *command.split())
+    finally:
+        if place.exists():
+            place.unlink()
+        aside.rename(place)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and words in done.stderr

@@ -1,0 +1,147 @@
+"""The chain in the shape of the profile finetune-openai, everything fetched from a hub on this machine.
+
+The hub holds real text and, as its gpt2, a small random checkpoint that transformers wrote.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from gpt2.tokenizer.bpe import train_bpe
+from gpt2.tokenizer.tokenizer import Tokenizer
+from tests.loopback_hub import LoopbackHub
+from tests.repository import Repository
+
+pytestmark = [pytest.mark.chain, pytest.mark.realdata]
+
+FINEWEB_README = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/*/*
+- config_name: sample-10BT
+  data_files:
+  - split: train
+    path: sample/10BT/*
+---
+"""
+REDUCED = {  # on top of finetune-openai: the corpus from the hub too, and all of it in a minute or two
+    "data": {
+        "corpus": {"source": "hub", "max_documents": 55},
+        "instructions": {"max_train": 120, "max_eval": 20},
+        "classification": {"max_train": 200, "max_eval": 40},
+        "hellaswag": {"max_examples": 40},
+    },
+    "tokens": {"heldout": 0.1},
+    "train": {"val_tokens": 2048, "sample_tokens": 8},
+    "classification": {"steps": 10, "warmup_steps": 1, "eval_every": 5, "checkpoint_every": 5},
+    "instruction": {
+        **{"steps": 6, "warmup_steps": 1, "eval_every": 3, "checkpoint_every": 3},
+        **{"responses": 2, "response_tokens": 4},
+    },
+    "parity": {"prompts": 1, "samples": 1, "prompt_tokens": 8, "new_tokens": 4},
+}
+
+
+def checkpoint(directory: Path, text: list[str]) -> dict[str, Path]:
+    """A random GPT-2 and a vocabulary of its own, as files of a repository."""
+    tokenizer = Tokenizer(train_bpe(text, 500))
+    end = {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot}
+    shape = GPT2Config(n_layer=2, n_head=2, n_embd=32, n_positions=512, vocab_size=tokenizer.vocab_size, **end)
+    GPT2LMHeadModel(shape).save_pretrained(directory)
+    tokenizer.save(directory)
+    return {path.name: path for path in directory.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("from_hub")
+
+
+@pytest.fixture(scope="module")
+def hub(place, real_data):
+    wikitext = real_data / "wikitext2" / "valid.parquet"
+    alpaca = place / "alpaca.parquet"
+    pd.read_json(real_data / "instructions" / "instruction-data.json").to_parquet(alpaca)
+    hellaswag = real_data / "hellaswag" / "hellaswag_val_first1000.jsonl"
+    sst2 = {"train.tsv": real_data / "sst2" / "train.tsv", "dev.tsv": real_data / "sst2" / "dev.tsv"}
+    text = pd.read_parquet(wikitext).text.tolist()
+    with LoopbackHub() as hub:
+        files = dict.fromkeys(("data/CC-MAIN-2024-10/000_00000.parquet", "sample/10BT/000_00000.parquet"), wikitext)
+        fineweb = {"README.md": FINEWEB_README.encode(), **files}
+        hub.add("dataset", "HuggingFaceFW/fineweb-edu", fineweb)
+        hub.add("dataset", "tatsu-lab/alpaca", {"data/train-00000-of-00001.parquet": alpaca})
+        hub.add("dataset", "stanfordnlp/sst2", sst2)
+        hub.add("dataset", "Rowan/hellaswag", {"data/validation.jsonl": hellaswag})
+        hub.add("model", "openai-community/gpt2", checkpoint(place / "gpt2", text))
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def chain(hub, place) -> Repository:
+    (place / "copy").mkdir()
+    repository = Repository(place / "copy", "finetune-openai", **hub.environment(place / "home"))
+    YAML().dump(REDUCED, repository.path / "profiles" / "reduced.yaml")
+    repository.ok("python", "-m", "stages.profile", "reduced")
+    repository.commit()
+    repository.ok("dvc", "repro")
+    return repository
+
+
+def test_the_report_is_made_and_names_the_data_for_what_they_are(chain):
+    page = " ".join((chain.path / "reports" / "index.html").read_text().split())
+    assert "HellaSwag (Zellers et al. 2019), 40 examples of its split validation" in page
+    assert "HellaSwag-shaped" not in page
+    for repo in ("HuggingFaceFW/fineweb-edu", "tatsu-lab/alpaca", "stanfordnlp/sst2", "openai-community/gpt2"):
+        assert repo in page
+    assert "up to date" in chain.ok("dvc", "status")
+    chain.ok("dvc", "plots", "diff", "--json")
+
+
+def test_the_manifests_record_what_was_fetched(chain, hub):
+    for name, kind, repo in [
+        ("data/raw/corpus", "dataset", "HuggingFaceFW/fineweb-edu"),
+        ("data/raw/instructions", "dataset", "tatsu-lab/alpaca"),
+        ("data/raw/classification", "dataset", "stanfordnlp/sst2"),
+        ("data/raw/hellaswag", "dataset", "Rowan/hellaswag"),
+        ("data/models/gpt2", "model", "openai-community/gpt2"),
+    ]:
+        manifest = chain.json(f"{name}/manifest.json")
+        assert (manifest["source"], manifest["repo"]) == ("hub", repo)
+        assert manifest["commit"] in hub.repos[kind, repo].commits
+    (file,) = chain.json("data/raw/corpus/manifest.json")["files"]
+    assert file["file"] == "sample/10BT/000_00000.parquet" and file["rows"] == 55
+
+
+def test_the_weights_are_the_hub_s_and_pretraining_left_them_alone(chain, place):
+    theirs = GPT2LMHeadModel.from_pretrained(place / "gpt2").state_dict()
+    ours = AutoModelForCausalLM.from_pretrained(chain.path / "data" / "models" / "pretrain").state_dict()
+    assert theirs.keys() == ours.keys() and all((theirs[name] == ours[name]).all() for name in theirs)
+    metrics = chain.json("reports/pretrain/metrics.json")
+    assert metrics["steps"] == 0 and metrics["initial_loss"] == metrics["val_loss"]
+
+
+def test_labels_and_rows_are_the_data_sets_own(chain, real_data):
+    assert chain.json("data/raw/classification/labels.json") == ["0", "1"]
+    dev = pd.read_csv(real_data / "sst2" / "dev.tsv", sep="\t", quoting=3)
+    known = set(zip(dev.sentence.str.strip(), dev.label.astype(str), strict=True))
+    lines = (chain.path / "data/raw/classification/test.jsonl").read_text().splitlines()
+    rows = {(row["text"].strip(), row["label"]) for row in map(json.loads, lines)}
+    assert len(rows) == 40 and rows <= known
+
+
+def test_offline_the_files_come_from_the_cache(chain, hub):
+    """Another run from nothing, with the hub forbidden, makes the same files."""
+    before = chain.json("data/raw/instructions/manifest.json")
+    shutil.rmtree(chain.path / "data" / "raw" / "instructions")
+    asked = len(hub.requests)
+    chain.environment["HF_HUB_OFFLINE"] = "1"
+    chain.ok("python", "-m", "stages.download_instructions")
+    chain.environment.pop("HF_HUB_OFFLINE")
+    assert chain.json("data/raw/instructions/manifest.json") == before and len(hub.requests) == asked

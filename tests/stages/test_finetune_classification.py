@@ -1,0 +1,88 @@
+"""The stage from a table of the user's own to a classifier that answers, and what it says of bad data."""
+
+import sys
+
+import pytest
+
+from gpt2.commands.classify import Classifier
+from gpt2.common.files import read_csv, read_jsonl, write_jsonl
+from gpt2.model import checkpoint
+from tests.repository import Repository
+from tests.small import byte_tokenizer, small_model
+
+ROWS = [
+    {"review": f"{word} number {i}", "stars": stars}
+    for i in range(30)
+    for word, stars in (("awful", "one"), ("fine", "three"), ("superb", "five"))
+]
+LOCAL = """
+data:
+  classification:
+    source: local
+    local:
+      train: reviews.jsonl
+      test:
+    columns:
+      text: review
+      label: stars
+    heldout: 0.2
+classification:
+  trainable: lora
+  class_weights: balanced
+  patience: 1
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Repository:
+    """A copy of this repository in which the sets are local and the pretrained model is small."""
+    repository = Repository(tmp_path_factory.mktemp("repository"), "smoke")
+    (repository.path / "profiles/reviews.yaml").write_text(LOCAL)
+    repository.ok(sys.executable, "-m", "stages.profile", "reviews")
+    base = repository.path / "data/models/pretrain"
+    checkpoint.save(small_model(vocab_size=257, block_size=32), base)
+    byte_tokenizer().save(base)
+    return repository
+
+
+def stage(repository: Repository, name: str, rows: list[dict]) -> str:
+    """What a stage says, of these rows in the user's file, on its last line; nothing where it succeeds."""
+    write_jsonl(repository.path / "data/local/classification/reviews.jsonl", rows)
+    done = repository.run(sys.executable, "-m", f"stages.{name}")
+    return done.stderr.splitlines()[-1] if done.returncode else ""
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"review": "x"}], "data/local/classification/reviews.jsonl, line 1: no column 'stars'; it has review"),
+        ([{**row, "stars": "one"} for row in ROWS], "expected at least two different labels in train, found 'one'"),
+        ([{**row, "review": " "} for row in ROWS], "no example is left for train: 90 empty"),
+    ],
+    ids=["missing column", "one label", "empty texts"],
+)
+def test_bad_tables_are_told_in_one_line(repository, rows, words):
+    assert words in stage(repository, "download_classification", rows)
+
+
+def test_a_table_becomes_a_classifier_that_answers(repository):
+    rows = [*ROWS, {"review": "", "stars": "one"}, {"review": "fine " * 20, "stars": "three"}]
+    assert stage(repository, "download_classification", rows) == ""
+    dropped = repository.json("data/raw/classification/manifest.json")["dropped"]
+    assert sum(reasons.get("empty", 0) for reasons in dropped.values()) == 1
+    assert stage(repository, "finetune_classification", rows) == ""
+    metrics = repository.json("reports/classification/metrics.json")
+    assert metrics["truncated"] == 1 and 0 < metrics["trainable_share"] < 1
+    classes = read_csv(repository.path / "reports/classification/classes.csv")
+    assert [row["label"] for row in classes] == ["five", "one", "three"]
+    assert sum(int(row["n"]) for row in classes) == metrics["n"]
+    shares = Classifier(repository.path / "data/models/classification")(["a superb one"])
+    assert shares.shape == (1, 3) and shares.sum() == pytest.approx(1)
+
+
+def test_rows_changed_by_hand_are_told_with_their_line(repository):
+    place = repository.path / "data/raw/classification/val.jsonl"
+    rows = read_jsonl(place)
+    write_jsonl(place, [*rows, {"text": "new", "label": "two"}])
+    said = stage(repository, "finetune_classification", ROWS)
+    assert f"data/raw/classification/val.jsonl, line {len(rows) + 1}: label = 'two': expected one of five" in said

@@ -1,0 +1,96 @@
+"""The stage plot_attention, on small models: one of ours, one that stands for OpenAI's with a vocabulary of its own."""
+
+import shutil
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from gpt2.common.errors import InputError
+from gpt2.common.files import read_csv, read_json, read_jsonl, write_json
+from gpt2.model import checkpoint
+from gpt2.tokenizer.bpe import train_bpe
+from gpt2.tokenizer.tokenizer import Tokenizer
+from stages import plot_attention
+from stages.stage import Stage
+from tests.conftest import ROOT
+from tests.small import byte_tokenizer, small_model
+
+HOSTILE = "</script>😀 שלום\x1b $x$ <|endoftext|>"
+PROMPTS = ["the cats and the dogs", HOSTILE]
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch) -> Path:
+    """What the stage declares, in a directory of its own."""
+    for name in ("gpt2", "stages"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    params["attention"]["prompts"] = PROMPTS
+    yaml.dump(params, tmp_path / "params.yaml")
+    checkpoint.save(small_model(vocab_size=257, block_size=64), tmp_path / "data/models/pretrain")
+    byte_tokenizer().save(tmp_path / "data/models/pretrain")
+    write_json(tmp_path / "data/models/gpt2/manifest.json", {"source": "none"})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run() -> Path:
+    with Stage("plot_attention") as stage:
+        plot_attention.main(stage)
+    return Path("reports/attention")
+
+
+def add_openai(directory: Path) -> Tokenizer:
+    tokenizer = Tokenizer(train_bpe(["the cats and the dogs and the cats " * 9], 270))
+    tokenizer.save(directory)
+    checkpoint.save(small_model(n_layer=3, n_head=2, block_size=128, vocab_size=tokenizer.vocab_size), directory)
+    write_json(directory / "manifest.json", {"source": "hub", "repo": "openai-community/gpt2"})
+    return tokenizer
+
+
+def test_two_models_and_openai_s_stand_side_by_side(repository):
+    tokenizer = add_openai(repository / "data/models/gpt2")
+    reports = run()
+    models = read_json(reports / "attention.json")["models"]
+    assert [model["name"] for model in models] == ["trained", "initial", "openai"]
+    assert models[2]["title"] == "OpenAI's weights (openai-community/gpt2)"
+    for model in models:
+        assert [prompt["text"] for prompt in model["prompts"]] == PROMPTS
+    assert models[0]["prompts"][0]["ids"] == models[1]["prompts"][0]["ids"] == byte_tokenizer().encode(PROMPTS[0])
+    assert models[2]["prompts"][0]["ids"] == tokenizer.encode(PROMPTS[0])
+    heads = read_csv(reports / "heads.csv")
+    assert next(iter(heads[0])) == "model"
+    assert [row["model"] for row in heads] == ["trained"] * 8 + ["initial"] * 8 + ["openai"] * 6
+    mapping = read_jsonl(reports / "mapping.jsonl")
+    texts = [model["prompts"] for model in models]
+    assert len(mapping) == sum(n * len(p["ids"]) for n, prompts in zip((8, 8, 6), texts, strict=True) for p in prompts)
+    assert {row["model"] for row in read_jsonl(reports / "neighbours.jsonl")} == {"openai"}  # bytes are no words
+    assert {row["model"] for row in read_jsonl(reports / "norms.jsonl")} == {"trained", "openai"}
+    figures = {path.stem: path.read_text("utf-8") for path in (reports / "figures").iterdir()}
+    for name in ("grid_trained_1", "grid_openai_0", "rollout_openai", "scores_initial", "wpe_cosines"):
+        assert name in figures
+    for svg in figures.values():
+        ElementTree.fromstring(svg)
+
+
+def test_without_openai_s_weights_two_models_are_shown(repository):
+    reports = run()
+    data = read_json(reports / "attention.json")
+    assert [model["title"] for model in data["models"]] == ["this run", "random initialization"]
+    assert read_jsonl(reports / "neighbours.jsonl") == []
+    metrics = read_json(reports / "metrics.json")
+    assert metrics["mean_entropy"] < metrics["mean_entropy_initial"]
+    assert metrics["wpe_smoothness_initial"] == pytest.approx(2, abs=0.3)
+
+
+def test_a_prompt_too_long_for_one_of_the_models_is_named(repository):
+    add_openai(repository / "data/models/gpt2")
+    params = (repository / "params.yaml").read_text()
+    (repository / "params.yaml").write_text(params.replace("the cats and the dogs", "the cats " * 8))
+    with pytest.raises(InputError, match=r"attention.prompts\[0\] = .* this run: expected 3 to 64"):
+        run()
+    assert not (repository / "reports").exists()

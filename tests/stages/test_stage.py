@@ -1,0 +1,209 @@
+"""Stages: declared inputs only, outs whole or not at all, one line for a mistake."""
+
+import errno
+import shutil
+
+import pytest
+
+from gpt2.common.errors import InputError
+from stages.stage import Stage, run
+from tests.conftest import ROOT
+
+DVC = """
+stages:
+  demo:
+    cmd: python -m stages.demo
+    params: [seed, data.corpus, tokens, instruction.judge]
+    deps: [text, code.py, "models/${classification.init}"]
+    outs: [out/tokens]
+    metrics:
+      - out/metrics.json:
+          cache: false
+"""
+
+
+@pytest.fixture
+def repo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / "dvc.yaml").write_text(DVC)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("a")
+    (tmp_path / "code.py").write_text("a")
+    (tmp_path / "models" / "pretrain").mkdir(parents=True)
+    return tmp_path
+
+
+def write_outs(stage: Stage, text: str = "new") -> None:
+    (stage.out("out/tokens") / "0.npy").write_text(text)
+    stage.out("out/metrics.json").write_text(text)
+
+
+def test_outs_appear_when_the_stage_succeeds_and_replace_old_ones(repo):
+    for text in ("first", "second"):
+        with Stage("demo") as stage:
+            write_outs(stage, text)
+            assert not (repo / "out" / "metrics.json").exists() or text == "second"
+        assert (repo / "out" / "tokens" / "0.npy").read_text() == text == (repo / "out" / "metrics.json").read_text()
+        assert not stage.scratch.exists()
+
+
+def test_a_failure_leaves_old_outs_and_checkpoints_alone(repo):
+    with Stage("demo") as stage:
+        write_outs(stage, "old")
+    with pytest.raises(RuntimeError), Stage("demo") as stage:
+        (stage.scratch / "step_00000005.pt").write_text("state")
+        write_outs(stage)
+        raise RuntimeError
+    assert (repo / "out" / "tokens" / "0.npy").read_text() == "old"
+    with Stage("demo") as stage:
+        assert (stage.scratch / "step_00000005.pt").read_text() == "state"
+        assert not list(stage.out("out/tokens").iterdir())
+        write_outs(stage)
+
+
+def test_what_is_not_declared_cannot_be_used(repo):
+    stage = Stage("demo")
+    assert stage.param("seed") == 1337 and stage.param("data.corpus").source == "docstrings"
+    assert stage.dep("models/pretrain").is_dir()
+    for use, name in ((stage.param, "train.lr"), (stage.param, "data"), (stage.dep, "other"), (stage.dep, "models")):
+        with pytest.raises(AssertionError, match=f"does not declare the .* {name}"):
+            use(name)
+
+
+def test_a_missing_dep_is_named(repo):
+    shutil.rmtree(repo / "text")
+    with pytest.raises(InputError, match="text: missing; `dvc repro demo`"):
+        Stage("demo")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("params.yaml", "seed: 1337", "seed: 1"),
+        ("params.yaml", "executor: local", "executor: ray"),  # how, not what: but dvc.lock would tell another
+        ("text/a.txt", "a", "b"),
+        ("text/b.txt", "", "b"),
+        ("models/pretrain/config.json", "", "{}"),
+        ("code.py", "a", "b"),
+    ],
+)
+def test_an_edit_while_the_stage_runs_is_caught(repo, file, old, new):
+    path = repo / file
+    with pytest.raises(InputError, match="changed while the stage ran"), Stage("demo") as stage:
+        write_outs(stage)
+        text = path.read_text() if path.exists() else ""
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+    assert not (repo / "out").exists()
+
+
+def test_an_edit_of_a_param_that_is_not_declared_does_no_harm(repo):
+    with Stage("demo") as stage:
+        write_outs(stage)
+        params = (repo / "params.yaml").read_text()
+        (repo / "params.yaml").write_text(params.replace("n_layer: 4", "n_layer: 5"))
+    assert (repo / "out" / "metrics.json").exists()
+
+
+def test_scratch_follows_the_inputs(repo):
+    with Stage("demo") as stage:
+        first = stage.scratch
+        write_outs(stage)
+    params = (repo / "params.yaml").read_text()
+    for old, new, same in (
+        ("seed: 1337", "seed: 1", False),
+        ("heldout: 0.01", "heldout: 0.02", False),
+        ("executor: local", "executor: ray", True),  # how, not what
+        ("workers:", "workers: 3", True),
+        ("    model:\n", "    model: grader\n", True),  # what is done with it
+        ("", "", True),
+    ):
+        text = params.replace(old, new)
+        (repo / "params.yaml").write_text(text)
+        with Stage("demo") as stage:
+            assert (stage.scratch == first) == same
+            write_outs(stage)
+
+
+def test_the_same_work_is_not_done_twice_at_once(repo):
+    with Stage("demo") as stage:
+        with pytest.raises(InputError, match="another process is running this stage"), Stage("demo"):
+            pass
+        write_outs(stage)
+
+
+def test_experiments_in_copies_of_their_own_may_do_the_same_work_at_once(repo, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(repo))
+    copies = [shutil.copytree(repo, tmp_path_factory.mktemp("copy") / "repo") for _ in range(2)]
+    monkeypatch.chdir(copies[0])
+    with Stage("demo") as first:
+        monkeypatch.chdir(copies[1])
+        with Stage("demo") as second:
+            assert second.scratch != first.scratch and second.scratch.is_relative_to(repo)
+            write_outs(second, "second")
+        assert first.scratch.exists() and not second.scratch.exists()
+        monkeypatch.chdir(copies[0])
+        write_outs(first, "first")
+    assert [(copy / "out" / "metrics.json").read_text() for copy in copies] == ["first", "second"]
+    second.scratch.mkdir(parents=True)  # as one that was killed leaves it
+    (second.scratch / "step_1.pt").touch()
+    with Stage("demo") as third:
+        assert third.scratch == second.scratch  # goes on there
+        write_outs(third)
+
+
+@pytest.mark.parametrize("shallow", [True, False])
+def test_a_copy_of_a_shallow_clone_is_warned_that_dvc_loses_its_result(
+    repo, tmp_path_factory, monkeypatch, capsys, shallow
+):
+    copy = shutil.copytree(repo, tmp_path_factory.mktemp("copy") / "repo")
+    (repo / ".git").mkdir()
+    if shallow:
+        (repo / ".git/shallow").touch()
+    monkeypatch.setenv("DVC_ROOT", str(repo))
+    monkeypatch.setattr("stages.stage.die_with_parent", lambda parent: None)  # the tests would die with theirs
+    monkeypatch.setattr("sys.argv", ["demo"])
+    monkeypatch.chdir(copy)
+    run("demo", lambda stage: write_outs(stage, "done"))
+    assert ("git fetch --unshallow" in capsys.readouterr().err) == shallow
+    assert (copy / "out/metrics.json").read_text() == "done"
+
+
+def test_a_mistake_ends_in_one_line_and_status_1(repo, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["demo"])
+    params = (repo / "params.yaml").read_text()
+    (repo / "params.yaml").write_text(params.replace("n_head: 4", "n_head: 5"))
+    with pytest.raises(SystemExit) as end:
+        run("demo", write_outs)
+    assert end.value.code == "demo: params.yaml: model.n_head = 5: must divide n_embd = 128"
+
+
+def test_what_cannot_be_put_in_place_leaves_the_old_outs(repo):
+    with Stage("demo") as stage:
+        write_outs(stage, "old")
+    with pytest.raises(AssertionError, match=r"did not write out/metrics\.json"), Stage("demo") as stage:
+        (stage.out("out/tokens") / "0.npy").write_text("new")
+    assert (repo / "out" / "tokens" / "0.npy").read_text() == (repo / "out" / "metrics.json").read_text() == "old"
+    assert sorted(path.name for path in (repo / "out").iterdir()) == ["metrics.json", "tokens"]
+
+
+def test_a_folder_that_may_not_be_read_ends_in_one_line(repo, monkeypatch):
+    def refused(stage: Stage) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/hub/cache\n")
+
+    monkeypatch.setattr("sys.argv", ["demo"])
+    with pytest.raises(SystemExit) as end:
+        run("demo", refused)
+    assert end.value.code == r"demo: /hub/cache\n: Permission denied"
+
+
+def test_a_full_disk_ends_in_one_line(repo, monkeypatch):
+    def full(stage: Stage) -> None:
+        with open("/dev/full", "w") as device:
+            device.write("x" * 100_000)
+
+    monkeypatch.setattr("sys.argv", ["demo"])
+    with pytest.raises(SystemExit, match="demo: .*No space left on device"):
+        run("demo", full)

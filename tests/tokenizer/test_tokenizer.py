@@ -1,0 +1,327 @@
+"""Ids are compared with transformers and tokenizers, which read the files that we save."""
+
+import json
+import random
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import tiktoken
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as FastTokenizer
+from transformers import AutoTokenizer, GPT2Tokenizer
+
+from gpt2.common.errors import InputError
+from gpt2.tokenizer.bpe import BYTES, split_token, train_bpe
+from gpt2.tokenizer.tokenizer import EOT, PIECE, Tokenizer, _read_merges
+from tests.tokenizer.test_bpe import ENGLISH, awkward
+
+HOSTILE = [
+    *(
+        "",
+        " ",
+        "\n",
+        "  ",
+        " \n ",
+        "\r\n",
+        "a\r\n\r\n  b \n",
+        "\t\tx",
+        "trailing   ",
+        "\x00",
+        "a\x00\x00b",
+        "\x1b[0m\x7f\x08",
+    ),
+    *("\x1c\x1d\x1e\x1f", "\x85 \u2028\u2029 \u3000x", "\ufeffBOM", "\ufffd\uffff", "\U0010ffff"),
+    *(
+        "👩‍👩‍👧‍👦 🏳️‍🌈",
+        "e\u0301 é n\u0303o\u0308",
+        "שלום עולם",
+        "مرحبا ١٢٣",
+        "日本語テキスト、漢字。",
+        "नमस्ते ½ ² Ⅷ",
+        "aбγ中ع1٣",
+    ),
+    *("it's I'LL we've 'S can’t d'Arc ''s", " 's", "hello,world!!  ---", "x = {'a': [1,2.5e-3]}  # ok", "ĠĊ ! ¡"),
+    *(EOT, f"a{EOT}b {EOT} ", "<|endoftext", "<|im_start|>", "#version: 0.2", "a" * 3000, " " * 3000 + "x", "\n" * 999),
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """A small vocabulary of English."""
+    return Tokenizer(train_bpe(ENGLISH, 700))
+
+
+@pytest.fixture(scope="module")
+def saved(tokenizer, tmp_path_factory):
+    """Its files."""
+    directory = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def theirs(saved):
+    """What transformers makes of them."""
+    return AutoTokenizer.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_hostile_text_agrees_with_transformers(tokenizer, theirs, text):
+    ids = tokenizer.encode(text)
+    assert ids == theirs(text, split_special_tokens=True)["input_ids"]
+    assert tokenizer.decode(ids) == text == theirs.decode(ids)
+    assert tokenizer.decode_bytes(ids) == text.encode() == b"".join(map(tokenizer.token_bytes, ids))
+
+
+@given(text=st.one_of(st.text(), awkward, st.sampled_from(ENGLISH).map(lambda text: text[:200])))
+def test_any_text_agrees_with_tokenizers(saved, tokenizer, text):
+    fast = FastTokenizer.from_file(str(saved / "tokenizer.json"))
+    fast.encode_special_tokens = True
+    ids = tokenizer.encode(text)
+    assert ids == fast.encode(text).ids
+    assert tokenizer.decode(ids) == text == fast.decode(ids, skip_special_tokens=False)
+
+
+def test_any_ids_decode_as_transformers_decodes_them(tokenizer, theirs):
+    rng = random.Random(0)
+    for _ in range(300):
+        ids = [rng.randrange(tokenizer.vocab_size) for _ in range(8)]
+        assert tokenizer.decode(ids) == theirs.decode(ids)
+
+
+def test_transformers_loads_the_files_as_gpt2s_without_a_word(tokenizer, tmp_path, capfd, recwarn):
+    tokenizer.save(tmp_path, model_max_length=64)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert isinstance(loaded, GPT2Tokenizer)
+    assert (len(loaded), loaded.model_max_length) == (700, 64)
+    assert loaded.bos_token_id == loaded.eos_token_id == loaded.unk_token_id == tokenizer.eot == 699
+    assert loaded("x " * 99, truncation=True, padding=False)["input_ids"] == tokenizer.encode("x " * 99)[:64]
+    assert not recwarn.list and capfd.readouterr().err == ""
+
+
+def test_end_of_text_is_read_from_its_id_alone(tokenizer, theirs):
+    assert tokenizer.token_bytes(tokenizer.eot) == EOT.encode()
+    assert tokenizer.decode([tokenizer.eot]) == EOT
+    assert tokenizer.eot not in tokenizer.encode(EOT)
+    assert theirs(EOT)["input_ids"] == [tokenizer.eot]  # the default of transformers, unlike ours
+
+
+def test_lone_surrogates_become_replacement_characters(tokenizer):
+    assert tokenizer.decode(tokenizer.encode("a\ud800b")) == "a\ufffdb"
+
+
+@pytest.mark.parametrize("character", " \na.5é\x00")
+def test_runs_of_over_a_million_characters(tokenizer, character):
+    text = "x" + character * 1_000_001 + "b" + character * 1_000_001
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("run", [" " * PIECE, "\n " * PIECE, "\u3000\x85" * PIECE, "a1" * PIECE, "a " * PIECE])
+def test_long_texts_have_the_ids_that_they_have_in_one_piece(tokenizer, run):
+    text = f"a {run}"  # tiktoken takes white space of any length at the end
+    ids = tokenizer._encoding.encode_ordinary(text)
+    assert tokenizer.encode(text) == ids
+    assert tokenizer.encode_documents([text]).tolist() == [tokenizer.eot, *ids]
+
+
+@given(st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=20), awkward)).map("".join), st.integers(0, 20))
+def test_cutting_anywhere_changes_no_id(tokenizer, text, piece):
+    with pytest.MonkeyPatch.context() as settings:
+        settings.setattr("gpt2.tokenizer.tokenizer.PIECE", piece)
+        assert tokenizer.encode(text) == tokenizer._encoding.encode_ordinary(text)
+
+
+@given(st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=20), awkward)), st.integers(0, 20))
+def test_parts_have_the_ids_of_the_whole(tokenizer, parts, piece):
+    with pytest.MonkeyPatch.context() as settings:
+        settings.setattr("gpt2.tokenizer.tokenizer.PIECE", piece)
+        assert list(tokenizer.encode_parts(parts)) == tokenizer.encode("".join(parts))
+
+
+@given(st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=20)), max_size=8))
+def test_documents_follow_an_end_of_text(tokenizer, texts):
+    ids = tokenizer.encode_documents(texts)
+    assert ids.dtype == "uint16"
+    assert ids.tolist() == [id for text in texts for id in [tokenizer.eot, *tokenizer.encode(text)]]
+
+
+def test_documents_may_be_long(tokenizer):
+    text = " " * 1_000_001 + "x"
+    assert tokenizer.encode_documents(["a", text]).tolist() == [
+        699,
+        *tokenizer.encode("a"),
+        699,
+        *tokenizer.encode(text),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=12))
+def test_loading_takes_the_merges_that_encoding_can_make_and_no_other(tmp_path_factory, pairs):
+    tokens, ranks = [b"a", b"b", b"c"], {token: rank for rank, token in enumerate(BYTES)}
+    path, lines = tmp_path_factory.mktemp("tokenizer") / "merges.txt", ["#version: 0.2"]
+    for left, right in ((tokens[i % len(tokens)], tokens[j % len(tokens)]) for i, j in pairs):
+        if left + right in ranks:
+            continue
+        ranks[left + right] = len(ranks)
+        path.write_text("\n".join([*lines, f"{left.decode()} {right.decode()}"]))
+        if split_token(left + right, ranks) == [left, right]:
+            assert _read_merges(path)[-1] == (left, right)
+            lines.append(f"{left.decode()} {right.decode()}")
+            tokens.append(left + right)
+        else:
+            with pytest.raises(InputError, match="can never apply"):
+                _read_merges(path)
+            del ranks[left + right]
+
+
+def test_saving_and_loading(tokenizer, saved, tmp_path):
+    loaded = Tokenizer.load(saved)
+    assert (loaded.vocab_size, loaded.eot, loaded.merges) == (700, 699, tokenizer.merges)
+    assert loaded.fingerprint == tokenizer.fingerprint != Tokenizer(tokenizer.merges[:-1]).fingerprint
+    loaded.save(tmp_path)
+    names = ["merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == names
+    assert all((tmp_path / name).read_bytes() == (saved / name).read_bytes() for name in names)
+
+
+def test_a_vocabulary_of_bytes_alone(tmp_path):
+    Tokenizer([]).save(tmp_path)
+    assert Tokenizer.load(tmp_path).encode("a b") == [64, 220, 65]
+    assert AutoTokenizer.from_pretrained(tmp_path)("a b")["input_ids"] == [64, 220, 65]
+
+
+def write_merges(directory, *lines):
+    """A tokenizer's files with these merges, and a vocab.json that fits the first of them."""
+    Tokenizer([(b"a", b"b"), (b"b", b"c")]).save(directory)
+    (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["a b", "b c"], r"merges.txt, line 1: expected '#version: 0.2', found 'a b'"),
+        (["#version: 0.2", "a b", "b c d"], r"merges.txt, line 3: expected two tokens .*, found 'b c d'"),
+        (["#version: 0.2", "a b", "", "b c"], r"merges.txt, line 3: expected two tokens .*, found ''"),
+        (["#version: 0.2", "a b", "日 b"], r"merges.txt, line 3: expected two tokens .*, found '日 b'"),
+        (["#version: 0.2", "a b", "bc d"], r"merges.txt, line 3: 'bc' is neither a byte nor made by a line above"),
+        (["#version: 0.2", "a b", " b"], r"merges.txt, line 3: '' is neither a byte nor made by a line above"),
+        (["#version: 0.2", "a b", "a b"], r"merges.txt, line 3: 'ab' is made by a line above already"),
+        (["#version: 0.2", "a b", "b c", "a bc"], r"merges.txt, line 4: 'a bc' can never apply"),
+        (["#version: 0.2", "b c", "a b"], r"vocab.json: 'bc' must have id 256 to fit the merges, but .* gives it 257"),
+        (["#version: 0.2", "a b"], r"vocab.json: '<\|endoftext\|>' must have id 257 .* gives it 258"),
+        (["#version: 0.2", "a b", "b c", "c d"], r"vocab.json: 'cd' must have id 258 .*, but it is missing"),
+    ],
+)
+def test_merges_that_do_not_fit(tmp_path, lines, message):
+    write_merges(tmp_path, *lines)
+    with pytest.raises(InputError, match=message):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ("{", r"vocab.json: not valid JSON"),
+        ("[]", r"vocab.json: expected an object of tokens and ids, found list"),
+        ("{}", r"vocab.json: '!' must have id 0 to fit the merges, but it is missing"),
+        (None, r"vocab.json: no such file"),
+    ],
+)
+def test_a_malformed_vocabulary(tmp_path, contents, message):
+    Tokenizer([]).save(tmp_path)
+    path = tmp_path / "vocab.json"
+    path.unlink() if contents is None else path.write_text(contents)
+    with pytest.raises(InputError, match=message):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_token_that_no_merge_makes(tmp_path):
+    Tokenizer([]).save(tmp_path)
+    vocab = json.loads((tmp_path / "vocab.json").read_text())
+    (tmp_path / "vocab.json").write_text(json.dumps({**vocab, "<pad>": 257}))
+    with pytest.raises(InputError, match=r"vocab.json: '<pad>' = 257 is made by no merge"):
+        Tokenizer.load(tmp_path)
+
+
+def test_merges_missing_or_not_text(tmp_path):
+    with pytest.raises(InputError, match=r"merges.txt: no such file"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "merges.txt").write_bytes(b"#version: 0.2\n\xff\n")
+    with pytest.raises(InputError, match=r"merges.txt: not UTF-8"):
+        Tokenizer.load(tmp_path)
+
+
+def test_gpt2s_vocabulary_out_of_reach(tmp_path, monkeypatch):
+    monkeypatch.setitem(tiktoken.registry.ENCODINGS, "gpt2", None)
+    monkeypatch.delitem(tiktoken.registry.ENCODINGS, "gpt2")
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"could not fetch the vocabulary \(.*\); set TIKTOKEN_CACHE_DIR") as error:
+        Tokenizer.gpt2()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.realdata
+def test_gpt2s_own_vocabulary(real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(real_data / "tiktoken"))
+    reference = tiktoken.get_encoding("gpt2")
+    ours = Tokenizer.gpt2()
+    ours.save(tmp_path, model_max_length=1024)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert (ours.vocab_size, ours.eot) == (50257, 50256)
+    assert Tokenizer.load(tmp_path).fingerprint == ours.fingerprint
+    openai = next(path for path in (real_data / "tiktoken").iterdir() if path.read_bytes().startswith(b"#version"))
+    assert (tmp_path / "merges.txt").read_bytes() == openai.read_bytes()
+    for text in HOSTILE:
+        ids = reference.encode_ordinary(text)
+        assert ours.encode(text) == theirs(text, split_special_tokens=True)["input_ids"] == ids
+        assert ours.decode(ids) == text == theirs.decode(ids)
+
+
+def real_texts(directory: Path) -> dict[str, list[str]]:
+    """Every text of the real data sets."""
+    instructions = json.loads((directory / "instructions" / "instruction-data.json").read_text(encoding="utf-8"))
+    rows = (directory / "hellaswag" / "hellaswag_val_first1000.jsonl").read_text(encoding="utf-8").splitlines()
+    return {
+        "wikitext2": pq.read_table(directory / "wikitext2" / "valid.parquet")["text"].to_pylist(),
+        "sst2": [
+            line for path in sorted((directory / "sst2").iterdir()) for line in path.read_text("utf-8").split("\n")
+        ],
+        "instructions": [text for row in instructions for text in row.values()],
+        "hellaswag": [text for row in map(json.loads, rows) for text in [row["ctx"], *row["endings"]]],
+    }
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["wikitext2", "sst2", "instructions", "hellaswag"])
+def test_real_texts_have_the_ids_of_tiktokens_gpt2(real_data, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(real_data / "tiktoken"))
+    reference, ours = tiktoken.get_encoding("gpt2"), Tokenizer.gpt2()
+    ours.save(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    texts = real_texts(real_data)[name]
+    ids = reference.encode_ordinary_batch(texts)
+    assert [ours.encode(text) for text in texts] == ids == theirs(texts, split_special_tokens=True)["input_ids"]
+    assert ours.encode_documents(texts).tolist() == [id for document in ids for id in [ours.eot, *document]]
+
+
+def test_what_transformers_saves_is_read_from_tokenizer_json_alone(tmp_path):
+    ours = Tokenizer(train_bpe(["the cat sat on the mat, and the dog sat on the log. " * 9], 270))
+    ours.save(tmp_path / "ours")
+    AutoTokenizer.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "theirs" / name).unlink(missing_ok=True)
+    assert Tokenizer.load(tmp_path / "theirs", 270).fingerprint == ours.fingerprint
+    path = tmp_path / "theirs" / "tokenizer.json"
+    raw = json.loads(path.read_text())
+    for change, message in (
+        ({"merges": [["q", "zz"], *raw["model"]["merges"]]}, "tokenizer.json, merge 1: 'zz' is neither a byte"),
+        ({"vocab": {}}, "tokenizer.json: '!' must have id 0 to fit the merges, but it is missing"),
+        ({"merges": None}, "tokenizer.json: expected GPT-2's tokenizer"),
+    ):
+        path.write_text(json.dumps(raw | {"model": raw["model"] | change}))
+        with pytest.raises(InputError, match=message):
+            Tokenizer.load(tmp_path / "theirs")

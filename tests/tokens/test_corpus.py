@@ -1,0 +1,131 @@
+"""What a corpus directory must hold, the order in which it is read, and who draws the validation split."""
+
+import hashlib
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gpt2.common.errors import InputError
+from gpt2.tokens.corpus import BATCH_BYTES, BATCH_ROWS, Corpus
+
+
+def write(path, row_group_size=None, **columns):
+    """A parquet file."""
+    pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
+
+
+def strings(values: list[bytes]) -> pa.Array:
+    """A column of strings with the given bytes, whether they are UTF-8 or not."""
+    _, offsets, data = pa.array(values, pa.binary()).buffers()
+    return pa.Array.from_buffers(pa.string(), len(values), [None, offsets, data])
+
+
+def documents(corpus: Corpus) -> list:
+    """All documents of all files."""
+    return [document for path in corpus.files for document in corpus.documents(path)]
+
+
+def test_texts_come_in_the_order_of_files_and_rows(tmp_path):
+    n = 3 * BATCH_ROWS
+    splits = ["val" if i % 7 == 0 else "train" for i in range(n)]
+    write(tmp_path / "b.parquet", 100, split=splits, text=[f"b{i}" for i in range(n)], name=["n"] * n)
+    write(tmp_path / "a.parquet", text=["a0", "a1", ""], split=["val", "train", "val"])
+    corpus = Corpus(tmp_path, 0.1)
+    assert corpus.rows == n + 3
+    assert [document.text for document in documents(corpus)] == ["a0", "a1", "", *(f"b{i}" for i in range(n))]
+    assert list(corpus.texts("val")) == ["a0", *(f"b{i}" for i in range(n) if i % 7 == 0)]
+    assert list(corpus.texts("train")) == ["a1", *(f"b{i}" for i in range(n) if i % 7)]
+
+
+def test_the_split_is_drawn_from_the_text_alone(tmp_path):
+    texts = [f"text {i // 2}" for i in range(8000)]
+    write(tmp_path / "a.parquet", text=texts)
+    write(tmp_path / "b.parquet", text=pa.array(random.Random(0).sample(texts, 8000), pa.large_string()))
+    split_of: dict[str, str] = {}
+    for document in documents(Corpus(tmp_path, 0.25)):
+        assert split_of.setdefault(document.text, document.split) == document.split
+        share = int(hashlib.sha256(document.text.encode()).hexdigest()[:16], 16) / 2**64
+        assert document.split == ("val" if share < 0.25 else "train")
+    held_out = sum(split == "val" for split in split_of.values()) / len(split_of)
+    assert abs(held_out - 0.25) < 4 * (0.25 * 0.75 / 4000) ** 0.5
+
+
+def test_bytes_that_are_no_utf8_are_replaced(tmp_path):
+    write(
+        tmp_path / "x.parquet", text=strings([b"caf\xe9", "café \0".encode(), b"\xed\xa0\x80", b"", b"caf\xef\xbf\xbd"])
+    )
+    found = documents(Corpus(tmp_path, 0.1))
+    assert [(d.text, d.intact) for d in found] == [
+        ("caf\ufffd", False),
+        ("café \0", True),
+        ("\ufffd" * 3, False),
+        ("", True),
+        ("caf\ufffd", True),
+    ]
+    assert [d.size for d in found] == [len(d.text.encode()) for d in found]
+    assert found[0].digest == found[4].digest  # equal by then
+
+
+def test_groups_of_files_are_in_order_and_large_enough(tmp_path):
+    for name in "dbca":
+        write(tmp_path / f"{name}.parquet", text=["the same"])
+    size, corpus = (tmp_path / "a.parquet").stat().st_size, Corpus(tmp_path, 0.1)
+    for least, groups in (
+        (1, "a b c d"),
+        (size, "a b c d"),
+        (size + 1, "ab cd"),
+        (2 * size + 1, "abc d"),
+        (1e9, "abcd"),
+    ):
+        assert " ".join("".join(path.stem for path in group) for group in corpus.groups(least)) == groups
+
+
+def test_large_texts_are_read_a_few_at_a_time(tmp_path):
+    texts = [random.Random(i).randbytes(BATCH_BYTES // 8).hex() for i in range(40)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "x.parquet", write_batch_size=1)  # a page holds one
+    del texts
+    before = pa.total_allocated_bytes()
+    for _ in Corpus(tmp_path, 0.1).documents(tmp_path / "x.parquet"):
+        assert pa.total_allocated_bytes() - before < 3 * BATCH_BYTES  # of 10 BATCH_BYTES
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"body": ["a"], "split": ["val"]}, r"x\.parquet: no column text; it has body, split"),
+        ({"text": [1], "split": ["val"]}, r"x\.parquet: column text holds int64, expected string"),
+        ({"text": ["a"], "split": [1]}, r"x\.parquet: column split holds int64, expected string"),
+        ({"text": ["a", None], "split": ["val"] * 2}, r"x\.parquet, row 1: column text is null"),
+        ({"text": ["a", None]}, r"x\.parquet, row 1: column text is null"),
+        ({"text": ["a"], "split": ["test"]}, r"x\.parquet, row 0: column split is 'test', expected train or val"),
+        ({"text": ["a", "b"], "split": ["val", None]}, r"x\.parquet, row 1: column split is None"),
+        ({"text": ["a", ""], "split": ["train", "val"]}, r"no row with a text has split 'val'"),
+        ({"text": ["a"]}, r"tokens\.heldout = 0\.0001: none of the texts in .* is drawn for val"),
+    ],
+)
+def test_a_corpus_that_is_none(tmp_path, columns, message):
+    write(tmp_path / "x.parquet", **columns)
+    with pytest.raises(InputError, match=message):
+        list(Corpus(tmp_path, 0.0001).texts("train"))
+
+
+def test_two_columns_of_one_name(tmp_path):
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, names=["text", "text"]), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match=r"x\.parquet: several columns are called text"):
+        Corpus(tmp_path, 0.1)
+
+
+def test_files_missing_or_damaged(tmp_path):
+    with pytest.raises(InputError, match=r"no parquet files"):
+        Corpus(tmp_path, 0.1)
+    path = tmp_path / "x.parquet"
+    write(path, text=["some text"] * 5000, split=["train", "val"] * 2500)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:500])
+    with pytest.raises(InputError, match=r"x\.parquet: not a parquet file"):
+        Corpus(tmp_path, 0.1)
+    path.write_bytes(whole[:4] + bytes(60) + whole[64:])
+    with pytest.raises(InputError, match=r"x\.parquet: damaged after row 0"):
+        documents(Corpus(tmp_path, 0.1))

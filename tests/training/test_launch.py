@@ -1,0 +1,189 @@
+"""Pretraining as processes: whichever of them is killed, none is left, and training goes on to the same bytes."""
+
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import numpy as np
+import pytest
+
+from gpt2.common.files import read_csv, write_jsonl
+from tests.repository import Repository
+from tests.small import byte_tokenizer, free_port, write_shards
+
+PROFILE = """
+model:
+  block_size: 32
+  dropout: 0.1
+train:
+  launcher: torchrun --standalone --nproc-per-node=2
+  steps: 400
+  batch_size: 4
+  micro_batch_size: 1
+  precision: float32
+  eval_every: 100
+  checkpoint_every: 5
+  val_tokens: 200
+  sample_tokens: 4
+  hellaswag_every: 200
+"""
+OUTS = [
+    "data/models/pretrain/model.safetensors",
+    *(f"reports/pretrain/{f}" for f in ("train.csv", "val.csv", "samples.jsonl")),
+]
+STAGE = (sys.executable, "-m", "stages.pretrain")
+
+
+class Laboratory(Repository):
+    """A repository with small inputs for pretraining."""
+
+    def __init__(self, place: Path):
+        super().__init__(place, "smoke")
+        (place / "profiles/tiny.yaml").write_text(PROFILE)
+        self.ok(sys.executable, "-m", "stages.profile", "tiny")
+        letters = np.random.default_rng(0).integers(97, 123, (2, 3000), dtype=np.uint8)
+        texts = [(split, [row.tobytes().decode()]) for split, row in zip(("train", "val"), letters, strict=True)]
+        write_shards(place / "data/tokens", texts, byte_tokenizer(), shard_tokens=10_000)
+        byte_tokenizer().save(place / "data/tokenizer", 32)
+        (place / "data/models/gpt2").mkdir()
+        (place / "data/models/gpt2/manifest.json").write_text("{}")
+        example = {"activity_label": "a", "endings": ["c", "d e", "fgh", "ij k"]}
+        examples = [{**example, "ind": n, "ctx": "abcdefgh"[n:], "label": n % 4} for n in range(8)]
+        write_jsonl(place / "data/raw/hellaswag/val.jsonl", examples)
+        self.hold = place / "hold"
+        self._wait_after_a_checkpoint()
+        self.params = (place / "params.yaml").read_text()
+        self.environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    def _wait_after_a_checkpoint(self) -> None:
+        """While there is a file `hold`, training waits wherever it has written a checkpoint: to be killed there."""
+        file = self.path / "gpt2/training/resume.py"
+        code, end = file.read_text(), "        for path in self.paths()[KEEP:]:\n"
+        assert end in code
+        wait = f"        while Path({str(self.hold)!r}).exists():\n            time.sleep(0.01)\n"
+        file.write_text(code.replace("import sys\n", "import sys\nimport time\n").replace(end, wait + end))
+
+    def configure(self, **changes: object) -> None:
+        """Params of the section `train`, on top of the profile's."""
+        before, section = self.params.split("\ntrain:\n")
+        for key, value in changes.items():
+            section, found = re.subn(rf"^  {key}: .*$", f"  {key}: {value}", section, count=1, flags=re.MULTILINE)
+            assert found
+        (self.path / "params.yaml").write_text(f"{before}\ntrain:\n{section}")
+
+    def checkpoints(self) -> set[Path]:
+        return set(self.path.glob(".scratch/pretrain/*/step_*.pt"))
+
+    def outs(self) -> dict[str, bytes]:
+        return {name: (self.path / name).read_bytes() for name in OUTS}
+
+    def losses(self) -> list[float]:
+        return [float(row["loss"]) for row in read_csv(self.path / "reports/pretrain/train.csv")]
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory) -> Laboratory:
+    return Laboratory(tmp_path_factory.mktemp("launch"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(laboratory) -> dict[str, bytes]:
+    """The outs of two processes that were left alone: on two nodes, the second started by hand."""
+    node = f"torchrun --nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{free_port()}"
+    laboratory.configure(launcher=node)
+    second = laboratory.start(*node.split(), "-m", "stages.pretrain", "--worker", stderr=PIPE)
+    laboratory.ok(*STAGE)
+    assert second.wait() == 0, second.stderr.read()
+    return laboratory.outs()
+
+
+def test_two_nodes_give_the_curve_of_one_process(laboratory, uninterrupted):
+    together = [float(line.split(",")[3]) for line in uninterrupted[OUTS[1]].decode().splitlines()[1:]]
+    laboratory.configure(launcher="THREADS=1 python")
+    laboratory.ok(*STAGE)
+    alone = laboratory.losses()
+    assert len(alone) == 400 and alone[-1] < alone[0] - 1
+    np.testing.assert_allclose(together[:200], alone[:200], atol=1e-4)  # rounding adds up with the steps
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process dies with its parent on Linux alone")
+def test_whatever_is_killed_nothing_is_left_and_training_ends_with_the_same_bytes(laboratory, uninterrupted):
+    laboratory.configure(launcher="torchrun --standalone --nproc-per-node=2")
+    dvc = ("dvc", "repro", "--single-item", "pretrain")
+    for victim, command in (("dvc", dvc), ("stage", STAGE), ("torchrun", STAGE), ("rank 0", STAGE)):
+        laboratory.hold.touch()
+        before, started = laboratory.checkpoints(), laboratory.start(*command, stderr=PIPE)
+        laboratory.wait_for(lambda before=before: laboratory.checkpoints() - before, started)
+        running = {name: pid for pid, name in laboratory.processes().items()}
+        assert running.keys() == {"stage", "torchrun", "rank 0", "rank 1"} | ({"dvc"} if command == dvc else set())
+        os.kill(running[victim], signal.SIGKILL)
+        said = started.communicate()[1]
+        assert started.returncode != 0 and ("SIGKILL" in said or "rank" not in victim), said
+        laboratory.wait_for(lambda: not laboratory.processes())
+        assert laboratory.checkpoints() > before
+    laboratory.hold.unlink()
+    laboratory.ok(*STAGE)
+    assert laboratory.outs() == uninterrupted
+    assert not laboratory.checkpoints()
+
+
+def test_a_run_that_is_asked_to_stop_stops_without_a_word_and_is_not_disturbed_before(laboratory):
+    laboratory.configure(launcher="python", steps=1_000_000)
+    first = laboratory.start(*STAGE, stderr=PIPE)
+    laboratory.wait_for(laboratory.checkpoints, first)
+    second = laboratory.run(*STAGE)
+    assert second.returncode == 1 and second.stderr.count("\n") == 1
+    assert "another process is running this stage on the same inputs" in second.stderr
+    first.send_signal(signal.SIGINT)
+    assert "Traceback" not in first.communicate()[1] and first.returncode == 130
+    left = laboratory.checkpoints()
+    assert left and not laboratory.processes()
+
+    laboratory.configure(launcher="python", steps=1_000_000, lr=0.002)  # begins anew, in a folder of its own
+    other = laboratory.start(*STAGE, stderr=PIPE)
+    laboratory.wait_for(lambda: laboratory.checkpoints() - left, other)
+    other.terminate()
+    assert "Traceback" not in other.communicate()[1] and other.returncode == 128 + signal.SIGTERM
+    assert left < laboratory.checkpoints() and not laboratory.processes()
+
+
+def test_an_edit_while_several_processes_train_is_caught(laboratory):
+    laboratory.configure(steps=10, beta1=0.8)
+    edited, before = laboratory.path / "gpt2/generation/sampling.py", laboratory.outs()
+    code = edited.read_text()
+    laboratory.hold.touch()
+    known, started = laboratory.checkpoints(), laboratory.start(*STAGE, stderr=PIPE)
+    laboratory.wait_for(lambda: laboratory.checkpoints() - known, started)
+    edited.write_text(f"{code}\n")
+    laboratory.hold.unlink()
+    said = started.communicate()[1]
+    edited.write_text(code)
+    line = "pretrain: params.yaml or a dep changed while the stage ran; nothing was kept, run it again"
+    assert started.returncode == 1 and said.splitlines()[-1] == line and said.count("pretrain:") == 1
+    assert laboratory.outs() == before
+
+
+def test_what_every_process_would_say_is_said_once(laboratory):
+    laboratory.configure(lr=1e30, warmup_steps=0)
+    done = laboratory.run(*STAGE)
+    line = r"pretrain: training diverged at step \d+: loss nan \(not finite on rank 0, 1 of 2\), .*none yet\)"
+    assert done.returncode == 1 and re.fullmatch(line, done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr and done.stderr.count("pretrain:") == 1
+
+
+def test_a_crash_of_one_process_ends_the_job_and_shows_where(laboratory):
+    laboratory.configure()
+    code = (laboratory.path / "gpt2/training/trainer.py").read_text()
+    start = "        lr = learning_rate("
+    assert start in code
+    broken = code.replace(start, f"        assert self.world.rank == 0 or step < 3, 'the second fails'\n{start}")
+    (laboratory.path / "gpt2/training/trainer.py").write_text(broken)
+    done = laboratory.run(*STAGE)
+    (laboratory.path / "gpt2/training/trainer.py").write_text(code)
+    assert done.returncode == 1 and "AssertionError: the second fails" in done.stderr
+    assert re.search(r"Root Cause.*rank +: 1 ", done.stderr, re.DOTALL)
+    assert done.stderr.splitlines()[-1].startswith("pretrain: train.launcher = 'torchrun --standalone")
+    assert not laboratory.processes()

@@ -1,0 +1,225 @@
+"""Which parameters an optimizer takes, its updates against the formulas, and the learning rate's course."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gpt2.adapters import lora
+from gpt2.adapters.classifier import GPTClassifier
+from gpt2.classification.finetune import freeze
+from gpt2.common.errors import InputError
+from gpt2.config.params import ClassificationParams, GPTConfig, LoRAParams, OptimParams
+from gpt2.model.gpt import GPT
+from gpt2.training.optim import learning_rate, make_optimizer
+from tests.small import CLASSIFICATION, CONFIG, OPTIM, small_model
+
+# --- learning rate -------------------------------------------------------------------------------------------------
+
+SCHEDULE = {"steps": 100, "warmup_steps": 10, "decay_rate": 0.2, "lr": 1.0, "min_lr_rate": 0.1}
+
+
+def rates(**changes) -> list[float]:
+    params = OptimParams(**{**OPTIM, **SCHEDULE, **changes})
+    return [learning_rate(step, params) for step in range(params.steps)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_learning_rate_warms_up_to_lr_and_ends_at_the_lowest(schedule):
+    course = rates(schedule=schedule)
+    assert course[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert course[9] == max(course) == 1.0
+    assert course[-1] == pytest.approx(0.1)
+    assert all(a >= b for a, b in pairwise(course[9:]))
+
+
+def test_cosine_is_half_way_down_half_way_through_and_takes_no_notice_of_decay_rate():
+    course = rates(schedule="cosine")
+    assert course[10 + 44] == pytest.approx(0.55, abs=0.02)
+    assert rates(schedule="cosine", decay_rate=0.0) == course
+
+
+def test_wsd_is_constant_until_it_falls_linearly_in_the_last_steps():
+    course = rates(schedule="wsd")
+    assert set(course[9:80]) == {1.0}
+    assert [a - b for a, b in pairwise(course[79:])] == pytest.approx([0.9 / 20] * 20)
+    assert set(rates(schedule="wsd", decay_rate=0.0)[9:]) == {1.0}
+    assert rates(schedule="wsd", decay_rate=0.9)[9:] == pytest.approx([1 - 0.9 * i / 90 for i in range(91)])
+
+
+def test_decay_takes_what_warmup_leaves():
+    assert rates(schedule="wsd", decay_rate=1.0) == rates(schedule="wsd", decay_rate=0.9)
+    assert rates(schedule="wsd", warmup_steps=100, decay_rate=1.0)[-1] == 1.0
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_the_course_scales_with_lr(schedule):
+    assert rates(schedule=schedule, lr=0.003) == pytest.approx([0.003 * rate for rate in rates(schedule=schedule)])
+
+
+# --- AdamW ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_matrices_decay_and_frozen_parameters_are_left_out():
+    model = GPT(GPTConfig(block_size=8, n_layer=1, n_embd=8, n_head=2, dropout=0.0, vocab_size=11))
+    model.wpe.requires_grad_(False)
+    decayed, plain = make_optimizer(model, OptimParams(**OPTIM)).param_groups
+    assert decayed["weight_decay"] == OPTIM["weight_decay"] and plain["weight_decay"] == 0
+    assert {p.dim() for p in decayed["params"]} == {2} and {p.dim() for p in plain["params"]} == {1}
+    together = sum(p.numel() for p in decayed["params"] + plain["params"])
+    assert together == sum(p.numel() for p in model.parameters()) - model.wpe.weight.numel()
+
+
+def test_an_adamw_step_equals_the_formula():
+    """Loshchilov and Hutter 2019, algorithm 2, first step, in float64."""
+    layer = nn.Linear(3, 2, bias=False)
+    weight = layer.weight.detach().double().clone()
+    params = OptimParams(**{**OPTIM, "lr": 0.1})
+    optimizer = make_optimizer(layer, params)
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    expected = weight * (1 - 0.1 * params.weight_decay) - 0.1 * 1 / (1 + 1e-8)
+    torch.testing.assert_close(layer.weight.double(), expected, atol=1e-6, rtol=0)
+
+
+# --- Muon ----------------------------------------------------------------------------------------------------------
+
+MUON = OptimParams(**{**OPTIM, "optimizer": "muon"})
+MATRICES = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+C = CONFIG.n_embd
+
+
+def newton_schulz(matrix: Tensor) -> Tensor:
+    """Jordan et al. 2024: five steps of an odd polynomial that takes every singular value near 1, in float64."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix / matrix.norm()
+    for _ in range(5):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return x
+
+
+def gradients(shape: tuple[int, ...], steps: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(shape, generator=generator) for _ in range(steps)]
+
+
+def trained_by(optimizer: torch.optim.Optimizer) -> int:
+    """How many numbers it updates."""
+    return sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+
+
+@pytest.mark.parametrize("name", ["attn.c_proj", "mlp.c_fc", "mlp.c_proj"])
+def test_muon_steps_equal_the_formula(name):
+    """Jordan et al. 2024, scaled by 0.2 sqrt(max(O, I)) (Liu et al. 2025, equation 4), in float64."""
+    model = small_model()
+    weight = model.h[0].get_submodule(name).weight
+    optimizer = make_optimizer(model, MUON)
+    expected, momentum = weight.detach().double(), torch.zeros_like(weight, dtype=torch.float64)
+    moved = torch.zeros_like(momentum)
+    for grad in gradients(weight.shape, 4):
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        weight.grad = grad.clone()
+        optimizer.step()
+        momentum = 0.95 * momentum + 0.05 * grad.double()
+        nesterov = 0.95 * momentum + 0.05 * grad.double()
+        step = MUON.lr * 0.2 * max(weight.shape) ** 0.5 * newton_schulz(nesterov)
+        expected, moved = expected * (1 - MUON.lr * MUON.weight_decay) - step, moved + step
+    assert (weight.double() - expected).norm() < 0.02 * moved.norm()  # torch iterates in bfloat16
+
+
+def test_query_key_and_value_are_orthogonalized_apart():
+    model = small_model()
+    weight = model.h[1].attn.c_attn.weight  # (3C, C)
+    (grad,) = gradients(weight.shape, 1)
+    grad += 8 * torch.eye(C).repeat(3, 1)  # no singular value so small that five steps leave it small
+    grad *= torch.tensor([1.0, 10.0, 100.0]).repeat_interleave(C)[:, None]
+    apart = [nn.Parameter(part.clone()) for part in weight.detach().chunk(3)]
+    before = weight.detach().clone()
+    optimizer = make_optimizer(model, MUON)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    weight.grad = grad.clone()
+    optimizer.step()
+
+    settings = {"lr": MUON.lr, "weight_decay": MUON.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
+    for parameter, part in zip(apart, grad.chunk(3), strict=True):
+        parameter.grad = part.clone()
+    torch.optim.Muon(apart, **settings).step()
+    assert torch.equal(weight, torch.cat(apart))
+
+    update = (before * (1 - MUON.lr * MUON.weight_decay) - weight) / (MUON.lr * 0.2 * C**0.5)
+    for part in update.chunk(3):
+        values = torch.linalg.svdvals(part)
+        assert values.min() > 0.65 and values.max() < 1.25
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
+    model = small_model()
+    optimizer = make_optimizer(model, MUON)
+    weights = [weight for weight, _ in optimizer.hidden]
+    hidden = [parameter for name, parameter in model.named_parameters() if name.endswith(MATRICES)]
+    assert len(weights) == 4 * CONFIG.n_layer and {*map(id, weights)} == {*map(id, hidden)}
+    others = [parameter for group in optimizer.adamw.param_groups for parameter in group["params"]]
+    assert {*map(id, weights), *map(id, others)} == {*map(id, model.parameters())}
+    assert trained_by(optimizer.muon) + trained_by(optimizer.adamw) == sum(p.numel() for p in model.parameters())
+    assert all(group["lr"] == MUON.lr for group in optimizer.param_groups) and len(optimizer.param_groups) == 3
+
+
+def classifier(trainable: str) -> GPTClassifier:
+    model = GPTClassifier(small_model(), 2, pad=0)
+    freeze(model, ClassificationParams(**{**CLASSIFICATION, "trainable": trainable}))
+    return model
+
+
+def test_muon_leaves_what_is_frozen_and_the_head_alone():
+    model = classifier("last_blocks")
+    optimizer = make_optimizer(model, MUON)
+    last = model.transformer.h[-1]
+    assert trained_by(optimizer.muon) == 12 * C * C
+    assert trained_by(optimizer.adamw) == 2 * C + sum(  # the head; biases and norms
+        parameter.numel()
+        for parameter in [*last.parameters(), *model.transformer.ln_f.parameters()]
+        if parameter.dim() < 2
+    )
+
+
+def adapted() -> GPT:
+    model = small_model()
+    lora.add_lora(model, LoRAParams(rank=2, alpha=4.0, dropout=0.0, targets=["attn.c_attn", "mlp.c_fc"]))
+    return model
+
+
+@pytest.mark.parametrize("model", [adapted, lambda: classifier("head")], ids=["LoRA", "head"])
+def test_muon_without_a_matrix_to_train_is_refused(model):
+    with pytest.raises(InputError, match=r"^optimizer = 'muon': no matrix of a block is trained here; use adamw$"):
+        make_optimizer(model(), MUON)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_an_optimizer_goes_on_from_its_state(name, tmp_path):
+    params = OptimParams(**{**OPTIM, "optimizer": name})
+    ids = torch.randint(0, CONFIG.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
+
+    def steps(model: GPT, optimizer, n: int) -> None:
+        for _ in range(n):
+            model(ids, ids).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            assert all(parameter.grad is None for parameter in model.parameters())
+
+    model = small_model()
+    optimizer = make_optimizer(model, params)
+    steps(model, optimizer, 2)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "state.pt")
+    steps(model, optimizer, 2)
+
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    other = small_model()
+    resumed = make_optimizer(other, params)
+    other.load_state_dict(state["model"])
+    resumed.load_state_dict(state["optimizer"])
+    steps(other, resumed, 2)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))

@@ -1,0 +1,269 @@
+"""The training loop: it learns, and neither interruption nor the cut into micro-batches changes what it learns."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from gpt2.common.errors import InputError
+from gpt2.config.params import OptimParams
+from gpt2.model.gpt import GPT
+from gpt2.runtime.device import autocast_dtype, peak_memory
+from gpt2.runtime.world import world
+from gpt2.training.batches import BatchOrder
+from gpt2.training.trainer import Trainer, mean_loss
+from tests.small import ALONE, CONFIG, OPTIM
+
+
+class Counting:
+    """Windows of a counting sequence: the next token is this one plus one."""
+
+    lengths = None
+
+    def __init__(self, n: int = 40):
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def batch(self, ids):
+        tokens = torch.from_numpy((np.asarray(ids)[:, None] * 7 + np.arange(17)) % 50)
+        return tokens[:, :-1], tokens[:, 1:]
+
+    def targets(self, ids) -> int:
+        return len(ids) * 16
+
+
+def trainer(
+    scratch, evaluate=None, world=ALONE, dropout=CONFIG.dropout, keep_best=False, patience=None, **changes
+) -> Trainer:
+    torch.manual_seed(0)
+    model, data = GPT(CONFIG.model_copy(update={"dropout": dropout})).eval(), Counting()  # eval: as checkpoints load
+    params = OptimParams(**{**OPTIM, **changes})
+    evaluate = evaluate or (lambda model: {"loss": mean_loss(model, data, 8, world)})
+    how = {"evaluate": evaluate, "keep_best": keep_best, "patience": patience}
+    return Trainer(model, data, params, world=world, seed=5, scratch=scratch, **how)
+
+
+@pytest.fixture
+def deterministic():
+    """The settings with which `world()` starts training, on two threads: they must not add up in any order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with world():
+        yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+def interrupted(run: Trainer, at: int) -> None:
+    """Trains until step `at`, and no further."""
+    step = run._step
+
+    def dying(number):
+        if number == at:
+            raise KeyboardInterrupt
+        return step(number)
+
+    run._step = dying
+    with pytest.raises(KeyboardInterrupt):
+        run.fit()
+
+
+def test_it_learns(tmp_path):
+    history = trainer(tmp_path, steps=60).fit()
+    assert history.val[0]["loss"] == pytest.approx(np.log(300), abs=0.15)
+    assert history.val[-1]["loss"] < 1.0
+    assert [row["step"] for row in history.val] == [*range(0, 60, 4), 60]
+    assert [row["step"] for row in history.train] == list(range(60))
+    assert history.train[-1]["targets"] == 60 * 8 * 16
+
+
+def distance_from_3_5(model) -> dict[str, float]:
+    """A figure that is lowest on the way: at step 8."""
+    return {"loss": abs(mean_loss(model, Counting(), 8, ALONE) - 3.5)}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "muon"},
+        {"compile": "auto", "precision": "auto", "dropout": 0.0},
+        {"keep_best": True, "patience": 2, "evaluate": distance_from_3_5, "steps": 40},
+    ],
+    ids=["adamw", "muon", "compiled", "best kept"],
+)
+def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path, deterministic, how):
+    whole = trainer(tmp_path / "whole", **how)
+    whole.fit()
+    for stop in (7,) if "compile" in how else (3, 7, 11):  # before the first checkpoint, after it, after the second
+        interrupted(trainer(tmp_path / "parts", **how), at=stop)
+    last = trainer(tmp_path / "parts", **how)
+    last.fit()
+    assert last.history.train == whole.history.train
+    assert last.history.val == whole.history.val
+    if "patience" in how:
+        assert (last.history.best_step, last.history.step) == (8, 16)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, last.model.state_dict()[name]), name
+
+
+def scripted(losses: list[float], weights: list[torch.Tensor] | None = None):
+    """An `evaluate` that returns these losses, and notes the weights that it is shown."""
+    given = iter(losses)
+
+    def evaluate(model) -> dict[str, float]:
+        if weights is not None:
+            weights.append(model.wte.weight.clone())
+        return {"loss": next(given)}
+
+    return evaluate
+
+
+def test_the_weights_of_the_lowest_validation_loss_are_kept(tmp_path):
+    shown: list[torch.Tensor] = []
+    run = trainer(tmp_path, scripted([5.0, 2.0, 2.0, 3.0], shown), keep_best=True)
+    frozen = run.model.wpe.weight.requires_grad_(False).clone()
+    history = run.fit()
+    assert history.best_step == 4 and history.step == 12  # the first of equals; no patience, so to the end
+    assert torch.equal(run.model.wte.weight, shown[1]) and not torch.equal(shown[1], shown[3])
+    assert torch.equal(run.model.wpe.weight, frozen) and "wpe.weight" not in run.best
+
+
+def test_without_it_the_last_weights_stay(tmp_path):
+    shown: list[torch.Tensor] = []
+    run = trainer(tmp_path, scripted([5.0, 2.0, 3.0, 4.0], shown))
+    assert run.fit().best_step == 4
+    assert torch.equal(run.model.wte.weight, shown[3]) and not run.best
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "end"),
+    [
+        ([5, 4, 3, 2, 1], 1, 16),
+        ([5, 4, 4, 4, 4], 2, 12),  # as low is not lower
+        ([5, 6, 4, 6, 6], 2, 16),  # the count begins anew
+        ([5, 6, 6, 6, 6], 1, 4),
+        ([5, 6, 6, 6, 6], None, 16),
+    ],
+)
+def test_training_ends_when_patience_does(tmp_path, capsys, losses, patience, end):
+    history = trainer(tmp_path, scripted(losses), patience=patience, steps=16).fit()
+    assert history.step == len(history.train) == history.val[-1]["step"] == end
+    told = f"training ends at step {end}: no lower validation loss in {patience} evaluations" in capsys.readouterr().err
+    assert told == (end < 16)
+
+
+def test_micro_batches_do_not_change_the_curve(tmp_path):
+    assert CONFIG.dropout > 0
+    curves = []
+    for size in (8, 4, 1):
+        run = trainer(tmp_path / str(size), micro_batch_size=size, steps=30)
+        curves.append([row["loss"] for row in run.fit().train])
+    np.testing.assert_allclose(curves[0], curves[1], atol=1e-4)
+    np.testing.assert_allclose(curves[0], curves[2], atol=1e-4)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_step_has_the_same_samples_however_it_is_shared(tmp_path, processes, size):
+    """What the processes ask their data for, taken in turn, is the global batch."""
+    asked: list[list[np.ndarray]] = []
+    for rank in range(processes):
+        run = trainer(tmp_path, micro_batch_size=size)
+        run.world = dataclasses.replace(ALONE, rank=rank, size=processes)
+        batch, own = run.data.batch, []
+        run.data.batch = lambda ids, batch=batch, own=own: own.append(ids) or batch(ids)
+        for step in range(7):  # into the second epoch
+            assert len(list(run._micro_batches(run.order.ids(step)))) == 8 // size // processes
+        asked.append(own)
+    in_order = [ids for turn in zip(*asked, strict=True) for ids in turn]
+    order = BatchOrder(40, 8, seed=5)
+    np.testing.assert_array_equal(np.concatenate(in_order), np.concatenate([order.ids(step) for step in range(7)]))
+
+
+@pytest.mark.skipif(autocast_dtype("auto", ALONE.device) is None, reason="the processor has no bfloat16 arithmetic")
+@pytest.mark.parametrize(("compile", "dropout"), [("never", 0.1), ("auto", 0.0)])
+def test_bfloat16_keeps_to_the_curve_of_float32(tmp_path, compile, dropout):
+    exact = trainer(tmp_path / "exact", dropout=dropout, steps=40).fit()
+    rounded = trainer(tmp_path / "rounded", precision="bfloat16", compile=compile, dropout=dropout, steps=40).fit()
+    curves = ([row["loss"] for row in history.train] for history in (rounded, exact))
+    np.testing.assert_allclose(*curves, atol=0.02)
+
+
+def test_divergence_stops_the_run_and_names_the_way_back(tmp_path):
+    run = trainer(tmp_path)
+    batch = run.data.batch
+
+    def poisoned(ids):
+        if run.history.step == 7:
+            torch.nn.init.constant_(run.model.wte.weight, float("nan"))
+        return batch(ids)
+
+    run.data.batch = poisoned
+    with pytest.raises(InputError, match=r"diverged at step 7: loss nan.*learning rate.*step_00000005\.pt"):
+        run.fit()
+
+
+def test_a_checkpoint_of_another_model_is_told(tmp_path):
+    begun = trainer(tmp_path)
+    begun.checkpoints.save(5, {"model": {"wte.weight": torch.zeros(2)}})
+    with pytest.raises(InputError, match=r"step_00000005\.pt: not a checkpoint of this run; delete it"):
+        begun.fit()
+
+
+def test_a_loss_spike_is_told_when_it_happens(tmp_path, capsys):
+    run = trainer(tmp_path, steps=60)
+    batch = run.data.batch
+
+    def shaken(ids):
+        if run.history.step == 59:
+            run.model.wte.weight.data *= 30
+        return batch(ids)
+
+    run.data.batch = shaken
+    run.fit()
+    spikes = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "spike" in line]
+    assert len(spikes) == 1 and spikes[0].startswith("loss spike at step 59: ")
+
+
+def test_weights_that_are_not_numbers_are_told_before_training(tmp_path):
+    begun = trainer(tmp_path)
+    with torch.no_grad():
+        begun.model.wte.weight[0, 0] = np.nan
+    with pytest.raises(InputError, match=r"the validation loss is nan at step 0"):
+        begun.fit()
+
+
+def test_processes_must_share_the_micro_batches_evenly(tmp_path):
+    world, params = dataclasses.replace(ALONE, size=3), OptimParams(**OPTIM)
+    with pytest.raises(InputError, match="2 micro-batches cannot be shared evenly by 3 processes"):
+        Trainer(GPT(CONFIG), Counting(), params, world=world, seed=0, scratch=tmp_path, evaluate=lambda model: {})
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("compile", "dropout"), [("never", 0.1), ("always", 0.1), ("always", 0.0)])
+def test_on_a_gpu_the_curve_is_that_of_the_cpu_and_no_micro_step_waits(tmp_path, precision, compile, dropout):
+    on_cpu = trainer(tmp_path / "cpu", dropout=dropout).fit()
+    gpu = dataclasses.replace(ALONE, device=torch.device("cuda"))
+    run = trainer(tmp_path / "gpu", world=gpu, precision=precision, compile=compile, dropout=dropout)
+    accumulate = run._accumulate
+
+    def watched(step, *arguments):
+        torch.cuda.set_sync_debug_mode("error" if step > 0 else "default")  # compilation, at step 0, may wait
+        try:
+            return accumulate(step, *arguments)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    run._accumulate = watched
+    on_gpu = run.fit()
+    expected, found = ([row["loss"] for row in history.train] for history in (on_cpu, on_gpu))
+    np.testing.assert_allclose(found, expected, atol=1e-3 if precision == "float32" else 0.05)
+    states = 16 * sum(parameter.numel() for parameter in run.model.parameters())  # weights, gradients, two moments
+    assert states < peak_memory(gpu.device) < 1e9

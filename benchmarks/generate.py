@@ -104,25 +104,36 @@ def compare(arguments: argparse.Namespace) -> None:
         if precision != "float32":
             print(f"{precision}: {error(model, reference, tokens)}")
         for batch_size in arguments.batch_sizes:
-            table(precision, competitors, tokens[:batch_size], arguments)
+            results = race(competitors, tokens[:batch_size], arguments.new_tokens, arguments.repeats)
+            theirs_now = results["transformers"]
+            for name, result in results.items():
+                assert precision != "float32" or result["tokens"] == theirs_now["tokens"], "not the same greedy tokens"
+                speed = result["tokens_per_second"]
+                times = speed / theirs_now["tokens_per_second"]
+                ratio = "" if name == "transformers" else f"{times:8.2f}x transformers"
+                note = f"  (compiled in {result['first_seconds']:.0f} s)" if "compiled" in name else ""
+                print(f"{precision:10}batch {batch_size:<4}{name:16}{speed:8,.1f} tok/s{ratio}{note}", flush=True)
 
 
-def table(precision: str, competitors: Competitors, prompts: Tensor, arguments: argparse.Namespace) -> None:
-    """Lets all take turns on some prompts, and prints how fast they were."""
-    taken: dict[str, list[float]] = {name: [] for name in competitors}
+def race(competitors: Competitors, prompts: Tensor, new_tokens: int, repeats: int) -> dict[str, dict]:
+    """Lets all take turns on prompts (B, T), after a first call that is not timed with the others.
+
+    Returns, per competitor, `tokens_per_second` (all texts together, median of the turns), `first_seconds` (the first
+    call, for two tokens: compilation, if any) and `tokens`, the new ones.
+    """
     started = {name: seconds(lambda work=work: work(prompts, new_tokens=2))[0] for name, work in competitors.items()}
-    for _ in range(arguments.repeats):
-        found = []
+    turns = {name: [] for name in competitors}
+    for _ in range(repeats):
         for name, work in competitors.items():
-            time_taken, result = seconds(lambda work=work: work(prompts, new_tokens=arguments.new_tokens))
-            taken[name].append(time_taken)
-            found.append(result)
-        assert precision != "float32" or all(result == found[0] for result in found), "not the same greedy tokens"
-    speeds = {name: len(prompts) * arguments.new_tokens / median(times) for name, times in taken.items()}
-    for name, speed in speeds.items():
-        ratio = "" if name == "transformers" else f"{speed / speeds['transformers']:8.2f}x transformers"
-        note = f"  (compiled in {started[name]:.0f} s)" if "compiled" in name else ""
-        print(f"{precision:10}batch {len(prompts):<4}{name:16}{speed:8,.1f} tok/s{ratio}{note}", flush=True)
+            turns[name].append(seconds(lambda work=work: work(prompts, new_tokens=new_tokens)))
+    return {
+        name: {
+            "tokens_per_second": len(prompts) * new_tokens / median(taken for taken, _ in results),
+            "first_seconds": started[name],
+            "tokens": results[-1][1],
+        }
+        for name, results in turns.items()
+    }
 
 
 def main() -> None:

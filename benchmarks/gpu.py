@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu                  # writes reports/gpu.json
     python -m benchmarks.gpu --minutes 10     # more time, for a slow GPU or a cold compiler
-    python -m benchmarks.gpu --toy            # the same code on a tiny model, with or without a GPU
+    python -m benchmarks.gpu --toy            # the same code on a tiny model, with or without a GPU: .scratch/gpu.json
 
 The parts run one after the other, the most valuable first, each in a process of its own:
 
@@ -37,7 +37,7 @@ from gpt2.common.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 FIRST_LOSSES = 10  # training steps whose losses are recorded
-TRACEBACK_LINES = 12  # recorded of an error
+TRACEBACK_LINES = 12  # lines at the end of a traceback that are recorded
 
 
 def shape(toy: bool):
@@ -248,12 +248,13 @@ def run_all(toy: bool, minutes: float, out: Path) -> bool:
 def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "reports/gpu.json", help="default: reports/gpu.json")
+    parser.add_argument("--out", type=Path, help="default: reports/gpu.json, or .scratch/gpu.json with --toy")
     parser.add_argument("--minutes", type=float, default=5, help="for all parts together (default: 5)")
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to check that everything runs")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    out = arguments.out.resolve()
+    out = arguments.out or ROOT / (".scratch/gpu.json" if arguments.toy else "reports/gpu.json")
+    out = out.resolve()
     if arguments.part:
         run_part(arguments.part, arguments.toy, out)
         return

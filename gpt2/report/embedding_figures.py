@@ -41,7 +41,7 @@ def position_cosines(cosines: dict[str, np.ndarray]) -> str:
             image = axes.imshow(
                 values[::step, ::step], cmap=DIVERGING, vmin=-1, vmax=1, interpolation="none", extent=extent
             )
-            axes.set(title=MODELS[name], xlabel="position" if step == 1 else f"position, every {step}th")
+            axes.set(title=MODELS[name], xlabel="position" if step == 1 else f"position (1 in {step} shown)")
             bare(axes)
         figure.colorbar(image, ax=list(panels), shrink=0.7, label="cosine", ticks=(-1, 0, 1)).outline.set_visible(False)
         return to_svg(figure)

@@ -68,11 +68,11 @@ def _initial_loss(metrics: dict) -> Verdict:
     formula = f"ln {metrics['vocab_size']:,} + {INITIAL_LOSS_PER_CHANNEL} · {metrics['n_embd']:,}"
     return Verdict(
         name="initial_loss",
-        claim="Before training, the loss is that of GPT-2's initialization: ln V + 0.0002 C for V tokens and C channels",
+        claim="Before training, the loss is ln V + 0.0002 C, with V tokens and C channels",
         ours=f"{metrics['initial_loss']:.3f}",
         n=None,
         reference=f"{formula} = {expected:.3f}, within {INITIAL_LOSS_TOLERANCE}",
-        same_protocol="yes: follows from the initialization" if from_scratch else "no: the model starts from pretrained weights",
+        same_protocol="yes: follows from GPT-2's initialization" if from_scratch else "no: pretrained weights",
         status=_status(abs(metrics["initial_loss"] - expected) <= INITIAL_LOSS_TOLERANCE) if from_scratch else NOT_RUN,
     )
 

@@ -4,7 +4,6 @@ Shapes: T positions, V vocabulary, C channels.
 """
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gpt2.report.theme import BLUE, DIVERGING, INK, MODELS, MUTED, ORANGE, bare, styled, to_svg
@@ -48,31 +47,30 @@ def position_cosines(cosines: dict[str, np.ndarray]) -> str:
 
 
 def position_smoothness(values: dict[str, np.ndarray]) -> str:
-    """Histogram of the smoothness (C,) of each model's channels."""
+    """Histogram of the smoothness (C,) of each model's channels, with a line at that of noise."""
     bins = np.linspace(0, max(2.6, *(smoothness.max() for smoothness in values.values())), 53)
-    with styled():
-        figure = Figure(figsize=(7.6, 2.3))
-        axes = figure.subplots()
-        _histograms(axes, values, bins)
-        axes.axvline(NOISE, color=INK, linewidth=1, linestyle="--")
-        axes.set(xlabel="smoothness of a channel (dashed: noise)", ylabel="share of channels")
-        return to_svg(figure)
+    labels = {"xlabel": "smoothness of a channel (dashed: noise)", "ylabel": "share of channels"}
+    return _histogram(values, bins, labels, line=NOISE)
 
 
 def token_norms(values: dict[str, np.ndarray]) -> str:
     """Histogram of the norms (V,) of each model's token embeddings."""
     bins = np.linspace(0, 1.02 * max(norms.max() for norms in values.values()), 81)
+    return _histogram(values, bins, {"xlabel": "norm of a token's embedding", "ylabel": "share of tokens"})
+
+
+def _histogram(
+    values: dict[str, np.ndarray], bins: np.ndarray, labels: dict[str, str], line: float | None = None
+) -> str:
+    """The numbers (N,) of each model, each bar a share of the N."""
     with styled():
         figure = Figure(figsize=(7.6, 2.3))
         axes = figure.subplots()
-        _histograms(axes, values, bins)
-        axes.set(xlabel="norm of a token's embedding", ylabel="share of tokens")
+        for name, numbers in values.items():
+            shares = np.full(len(numbers), 1 / len(numbers))
+            axes.hist(numbers, bins, weights=shares, color=COLORS[name], alpha=0.7, label=MODELS[name])
+        if line:
+            axes.axvline(line, color=INK, linewidth=1, linestyle="--")
+        axes.set(**labels)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
         return to_svg(figure)
-
-
-def _histograms(axes: Axes, values: dict[str, np.ndarray], bins: np.ndarray) -> None:
-    """One histogram per model of its numbers (N,), each bar a share of the N."""
-    for name, numbers in values.items():
-        shares = np.full(len(numbers), 1 / len(numbers))
-        axes.hist(numbers, bins, weights=shares, color=COLORS[name], alpha=0.7, label=MODELS[name])
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)

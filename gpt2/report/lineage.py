@@ -4,9 +4,6 @@ import hashlib
 import json
 import platform
 from importlib.metadata import version
-from io import StringIO
-
-from ruamel.yaml import YAML
 
 from gpt2.common.machine import cpu_count, processor
 
@@ -37,7 +34,7 @@ def flat(value: object, name: str = "") -> list[tuple[str, object]]:
 
 
 def changes(stages: list[dict], sample: dict) -> str:
-    """The recorded params that differ from those of `sample`, as the YAML of a profile; "" if none differs."""
+    """The recorded params that differ from `sample`, as a profile in JSON, which is YAML; "" if none differs."""
     shipped = dict(flat(sample))
     profile: dict = {}
     for stage in stages:
@@ -48,12 +45,7 @@ def changes(stages: list[dict], sample: dict) -> str:
                 for parent in sections:
                     section = section.setdefault(parent, {})
                 section[name] = value
-    text = StringIO()
-    if profile:
-        yaml = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.dump(profile, text)
-    return text.getvalue()
+    return json.dumps(profile, indent=2, ensure_ascii=False) if profile else ""
 
 
 def environment() -> dict[str, str]:

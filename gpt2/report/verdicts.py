@@ -131,51 +131,15 @@ def _completion(metrics: dict) -> Verdict:
 
 
 def _parity(metrics: dict, cases: list[dict]) -> list[Verdict]:
-    """One verdict per kind of comparison, which passes if each of its cases is within its own tolerance, and one for
-    all cases."""
-    claims = [
-        (
-            "logits",
-            "logits",
-            "transformers computes the same logits from the same weights",
-            f"{metrics['max_abs_logit_diff']:.1e} at most",
-        ),
-        (
-            "gradients",
-            "gradients",
-            "transformers computes the same gradients, parameter by parameter",
-            f"{metrics['max_gradient_diff']:.1e} of a gradient at most",
-        ),
-        (
-            "greedy_tokens",
-            "greedy tokens",
-            "transformers continues every prompt with the same greedy tokens",
-            f"{metrics['greedy_match']:.3f}",
-        ),
-        (
-            "sampled_tokens",
-            "sampled tokens",
-            "transformers samples the same tokens from the same random numbers, under every sampling setting",
-            f"{metrics['sampled_match']:.3f}",
-        ),
-    ]
-    rows = []
-    for name, kind, claim, ours in claims:
-        compared = [case for case in cases if case["kind"] == kind]
-        tolerance = max(float(case["tolerance"]) for case in compared)
-        rows.append(
-            Verdict(
-                name=name,
-                claim=claim,
-                ours=ours,
-                n=sum(int(case["compared"]) for case in compared),
-                reference=f"{tolerance:g} or less" if tolerance else "1.000",
-                same_protocol="yes: same weights and tokens",
-                status=_status(_passed(compared) == len(compared)),
-            )
-        )
+    """One verdict per kind of comparison and one for all; every case must be within its own tolerance."""
+    logits = f"{metrics['max_abs_logit_diff']:.1e} at most"
+    gradients = f"{metrics['max_gradient_diff']:.1e} of a gradient at most"
+    greedy, sampled = f"{metrics['greedy_match']:.3f}", f"{metrics['sampled_match']:.3f}"
     return [
-        *rows,
+        _cases("logits", "transformers computes the same logits from the same weights", logits, cases),
+        _cases("gradients", "transformers computes the same gradients, parameter by parameter", gradients, cases),
+        _cases("greedy tokens", "transformers continues every prompt with the same greedy tokens", greedy, cases),
+        _cases("sampled tokens", "transformers samples the same tokens from the same random numbers", sampled, cases),
         Verdict(
             name="parity",
             claim="Every comparison with transformers agrees, including those of loss, bfloat16 and tokenizer",
@@ -186,6 +150,21 @@ def _parity(metrics: dict, cases: list[dict]) -> list[Verdict]:
             status=_status(_passed(cases) == len(cases)),
         ),
     ]
+
+
+def _cases(kind: str, claim: str, ours: str, cases: list[dict]) -> Verdict:
+    """A claim about all cases of one kind."""
+    cases = [case for case in cases if case["kind"] == kind]
+    tolerance = max(float(case["tolerance"]) for case in cases)
+    return Verdict(
+        name=kind.replace(" ", "_"),
+        claim=claim,
+        ours=ours,
+        n=sum(int(case["compared"]) for case in cases),
+        reference=f"{tolerance:g} or less" if tolerance else "1.000",
+        same_protocol="yes: same weights and tokens",
+        status=_status(_passed(cases) == len(cases)),
+    )
 
 
 def _passed(cases: list[dict]) -> int:

@@ -100,7 +100,7 @@ def lengths(splits: dict[str, dict]) -> str:
             shares = np.array(split["lengths"]) / split["documents"]
             axes.stairs(shares, 2.0 ** np.arange(len(shares) + 1), color=color, linewidth=1.6, label=name)
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set(xlabel="tokens per document", ylabel="share of documents")
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper right")

@@ -30,7 +30,7 @@ def test_a_verdict_turns_at_its_threshold(claim, section, metric, passes, fails)
 def test_the_expected_initial_loss_grows_with_the_width(n_embd):
     data = inputs()
     expected = math.log(300) + n_embd * 0.02**2 / 2
-    for distance, status in ((-0.051, FAIL), (-0.049, PASS), (0.049, PASS), (0.051, FAIL)):
+    for distance, status in ((-0.101, FAIL), (-0.099, PASS), (0.099, PASS), (0.101, FAIL)):
         data["pretrain"]["metrics"] |= {"n_embd": n_embd, "initial_loss": expected + distance}
         assert verdict_of(data, "initial_loss") == status
 

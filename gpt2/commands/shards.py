@@ -39,7 +39,11 @@ def verify(directory: Path) -> str:
             starts.append(np.flatnonzero(tokens == manifest.vocab_size - 1) + end)
             end += len(tokens)
         lengths = histogram(np.diff(np.concatenate(starts), append=end) - 1)
-        counted = {"documents": int(lengths.sum()), "tokens": end, "lengths": tuple(np.trim_zeros(lengths, "b").tolist())}
+        counted = {
+            "documents": int(lengths.sum()),
+            "tokens": end,
+            "lengths": tuple(np.trim_zeros(lengths, "b").tolist()),
+        }
         for key, value in counted.items():
             if getattr(split, key) != value:
                 where = f"{directory / MANIFEST}: splits.{name}.{key}"

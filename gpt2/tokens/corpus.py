@@ -1,7 +1,7 @@
 """Reads the corpus: parquet files with a column `text`, and a column `split` if the corpus has splits of its own.
 
-Otherwise documents are assigned to train or val by a digest of their text. Equal texts are always in the same split, and
-the assignment does not depend on the order of files and rows.
+Otherwise a digest of its text assigns each document to train or val. Equal texts are always in the same split, and the
+assignment does not depend on the order of files and rows.
 """
 
 import hashlib
@@ -77,7 +77,7 @@ class Corpus:
         self._val_below = highest if highest < self._val_below else lowest + 1
 
     def groups(self, size: int) -> list[list[Path]]:
-        """The absolute paths of the files in their order, in groups of `size` bytes or more; the last may have fewer."""
+        """The absolute paths of the files in order, in groups of at least `size` bytes; the last may be smaller."""
         groups: list[list[Path]] = [[]]
         reached = 0
         for path in self.files:

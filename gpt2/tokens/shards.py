@@ -1,7 +1,7 @@
 """Token shards: the documents of a split as one stream of token ids, in npy files of uint16.
 
-Each document follows an <|endoftext|>, the first one too. So a model that starts from <|endoftext|> alone, as generation
-without a prompt does, is in a state that training has shown it for every document.
+Each document follows an <|endoftext|>, the first one too. So a model that starts from <|endoftext|> alone, as in
+generation without a prompt, is in a state that it has seen in training before every document.
 """
 
 import resource
@@ -55,7 +55,7 @@ class Manifest(Section):
 
 
 def histogram(lengths: np.ndarray) -> np.ndarray:
-    """Counts documents by length: (documents,) tokens without <|endoftext|> -> (BINS,), bin i for 2**i to 2**(i+1)-1."""
+    """(documents,) lengths in tokens without <|endoftext|> -> (BINS,): bin i counts 2**i <= length < 2**(i+1)."""
     return np.bincount(np.frexp(np.maximum(lengths, 1))[1] - 1, minlength=BINS)
 
 

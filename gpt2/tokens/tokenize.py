@@ -1,8 +1,8 @@
 """Turns the corpus into token shards, on one machine or many, with datatrove (github.com/huggingface/datatrove).
 
-A task is one file of the corpus, or several small files in a row. It writes shards into a folder of its own. When all
-tasks are done, their shards are numbered in the order of the tasks. So the bytes depend neither on the number of workers
-nor on where they run, and an interrupted run resumes with the tasks that are not completed.
+A task is one file of the corpus, or several small files in a row, and writes shards into its own folder. When all tasks
+are done, their shards are numbered in the order of the tasks. So the bytes depend neither on the number of workers nor
+on where they run, and an interrupted run resumes with the tasks that are not completed.
 """
 
 import os
@@ -72,7 +72,7 @@ class Task:
     def error(self, rank: int, logs: str) -> Exception:
         """Why a task of Slurm or Ray did not complete."""
         if not (self.folder(rank) / ERROR).exists():
-            return InputError(f"{self.files[rank][0]}: its task was ended; see {logs}; run again to resume")
+            return InputError(f"{self.files[rank][0]}: its task did not finish; see {logs}; run again to resume")
         error = read_json(self.folder(rank) / ERROR)
         return InputError(error["input_error"]) if error["input_error"] else RuntimeError(error["traceback"])
 

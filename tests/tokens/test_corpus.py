@@ -72,15 +72,10 @@ def test_bytes_that_are_not_utf8_are_replaced(tmp_path):
 
 def test_groups_of_files_are_in_order_and_large_enough(tmp_path):
     for name in "dbca":
-        write(tmp_path / f"{name}.parquet", text=["the same"])
+        write(tmp_path / f"{name}.parquet", text=["one", "two"])
     size, corpus = (tmp_path / "a.parquet").stat().st_size, Corpus(tmp_path, 0.1)
-    for least, groups in (
-        (1, "a b c d"),
-        (size, "a b c d"),
-        (size + 1, "ab cd"),
-        (2 * size + 1, "abc d"),
-        (1e9, "abcd"),
-    ):
+    cases = {1: "a b c d", size: "a b c d", size + 1: "ab cd", 2 * size + 1: "abc d", 10**9: "abcd"}
+    for least, groups in cases.items():
         assert " ".join("".join(path.stem for path in group) for group in corpus.groups(least)) == groups
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.tokenize                   # 400 MB, all three
     python -m benchmarks.tokenize --memory          # ours alone, at 50 MB and 500 MB
 
-All read the same parquet files and write uint16 ids to disk. Each runs alone, in its own processes, and is timed from its
-first read to its last write, including the start of its workers:
+All read the same parquet files and write uint16 ids to disk. Each runs alone, in its own processes. It is timed from
+its first read to its last write, including the start of its workers:
 
 - ours: the stage tokenize, one worker per processor, with checksums, statistics and the count of duplicates;
 - pool: `multiprocessing.Pool`, one process per processor, `imap(chunksize=16)` of tiktoken's gpt2 over the texts, as in

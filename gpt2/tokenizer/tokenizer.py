@@ -102,10 +102,6 @@ class Tokenizer:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
         return self._encoding.decode(ids, errors="replace")
 
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """The bytes of ids."""
-        return self._encoding.decode_bytes(ids)
-
     def token_bytes(self, id: int) -> bytes:
         """The bytes of one token."""
         return self._encoding.decode_single_token_bytes(id)

@@ -189,9 +189,8 @@ def run_ray(workers: int | None, common: dict) -> list[int]:
     executor = RayPipelineExecutor(**common, workers=workers or -1)
     try:
         connection = ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
-    except ConnectionError:
-        address = os.environ.get("RAY_ADDRESS")
-        raise InputError(f"tokens.executor = 'ray': no cluster answers at RAY_ADDRESS = {address!r}") from None
+    except (ConnectionError, ValueError) as error:  # no cluster at RAY_ADDRESS, or an address that Ray cannot read
+        raise InputError(f"tokens.executor = 'ray': {error}") from None
     with connection:
         executor.run()
     return executor.get_incomplete_ranks()

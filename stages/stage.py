@@ -27,7 +27,7 @@ from stages import PARENT
 from stages.params import read_params, read_yaml
 
 # Params that say how work is done, or what is done with it: what was begun goes on when they change.
-HOW = ("tokens.executor", "tokens.workers", "tokens.slurm", "train.launcher", "instruction.judge")
+HOW = ("tokens.executor", "tokens.workers", "train.launcher", "instruction.judge")
 
 # What a file system may answer for reasons that are the user's to put right, besides that it is full.
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EEXIST)

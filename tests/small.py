@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -11,9 +12,9 @@ from gpt2.config.params import GPTConfig
 from gpt2.model.gpt import GPT
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
-from gpt2.tokens.corpus import Text, text_digest
+from gpt2.tokens.corpus import Document
 from gpt2.tokens.shards import MANIFEST
-from gpt2.tokens.writer import TokenWriter, count_duplicates
+from gpt2.tokens.writer import join_shards, write_documents
 
 OPTIM = {
     "steps": 12,
@@ -63,12 +64,10 @@ def write_shards(
     directory: Path, texts: Iterable[tuple[str, Iterable[str]]], tokenizer: Tokenizer, shard_tokens: int
 ) -> None:
     """Writes texts, each group after the name of its split, as shards with their manifest."""
-    writer = TokenWriter(directory, tokenizer, shard_tokens)
-    for split, group in texts:
-        for text in group:
-            data = text.encode()
-            writer.add(Text(text, split, len(data), text_digest(data), intact=True))
-    manifest = count_duplicates(writer.finish(), writer.digests())
+    documents = (Document.of(text, split) for split, group in texts for text in group)
+    with TemporaryDirectory(dir=directory) as task:
+        write_documents(documents, Path(task), tokenizer, shard_tokens)
+        manifest = join_shards([Path(task)], directory)
     write_json(directory / MANIFEST, manifest.model_dump())
 
 

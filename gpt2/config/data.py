@@ -173,32 +173,22 @@ class DataParams(Section):
 
 
 class TokenizerParams(Section):
-    """The vocabulary: trained here on the corpus, OpenAI's as tiktoken has it, or that of data/models/gpt2."""
+    """The vocabulary."""
 
-    source: Literal["train", "gpt2", "checkpoint"]
-    """train: learned from the corpus; gpt2: OpenAI's, as tiktoken has it; checkpoint: that of data/models/gpt2"""
+    source: Literal["train", "gpt2", "checkpoint"] = "train"
+    """train: learned from the corpus; gpt2: OpenAI's, from tiktoken; checkpoint: that of data/models/gpt2"""
     vocab_size: Annotated[int, Field(ge=257, le=65536)]
-    """tokens of a trained vocabulary: 256 bytes and <|endoftext|> at the least; ids are uint16"""
-
-
-class SlurmParams(Section):
-    """What a Slurm cluster needs to be told."""
-
-    partition: Text
-    """the queue that tasks go to"""
-    time: Text
-    """limit for a task, e.g. 02:00:00"""
+    """tokens of a trained vocabulary, including 256 bytes and <|endoftext|>; ids are uint16"""
 
 
 class TokensParams(Section):
-    """How the corpus becomes files of tokens."""
+    """How the corpus becomes files of token ids."""
 
-    shard_tokens: Annotated[int, Field(ge=1024)]
-    """tokens in a file, at most"""
-    heldout: Annotated[float, Field(gt=0, lt=0.5)]
-    """share of documents for validation where the corpus has no splits"""
-    executor: Literal["local", "slurm", "ray"]
-    """where tasks run: this machine, or a cluster under Slurm or Ray"""
-    workers: PositiveInt | None
-    """files that are worked on at a time; blank: one a processor, on a cluster all"""
-    slurm: SlurmParams
+    shard_tokens: Annotated[int, Field(ge=1024)] = 1_000_000
+    """largest number of tokens in a file"""
+    heldout: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """share of documents for validation if the corpus has no splits; at least one document"""
+    executor: Literal["local", "slurm", "ray"] = "local"
+    """where tasks run: this machine, Slurm (set SBATCH_PARTITION, SBATCH_TIMELIMIT) or Ray (pip install ray)"""
+    workers: PositiveInt | None = None
+    """tasks that run at a time; blank: one per processor, on a cluster all"""

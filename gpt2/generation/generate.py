@@ -20,7 +20,7 @@ COLUMNS = 256  # of the cache that a compiled step looks at, or a multiple: the 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
     """The token ids of a prompt. An empty one is `<|endoftext|>`, after which a document begins."""
-    return tokenizer.encode(text) or [tokenizer.eot]
+    return tokenizer.encode_prompt(text) or [tokenizer.eot]
 
 
 def complete(

@@ -65,7 +65,7 @@ def encode_prompts(
     128, or more than the context, block_size.
     """
     longest = min(MAX_TOKENS, block_size)
-    encoded = [tokenizer.encode(text) for text in prompts]
+    encoded = [tokenizer.encode_prompt(text) for text in prompts]
     for number, (text, ids) in enumerate(zip(prompts, encoded, strict=True)):
         if not MIN_TOKENS <= len(ids) <= longest:
             what = f"{key}[{number}] = {text[:40]!r}: {len(ids)} tokens for the model {title}"

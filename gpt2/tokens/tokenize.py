@@ -25,6 +25,7 @@ from loguru import logger
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import read_json, write_json
+from gpt2.common.machine import cpu_count
 from gpt2.common.processes import worker_pool
 from gpt2.common.progress import bar
 from gpt2.config.data import TokensParams
@@ -121,7 +122,7 @@ def run_local(workers: int | None, common: dict) -> list[int]:
     Uses a pool of its own: that of datatrove waits forever for the task of a worker that was killed.
     """
     executor = LocalPipelineExecutor(**common)
-    workers = min(workers or processors(), executor.tasks)
+    workers = min(workers or cpu_count(), executor.tasks)
     ranks = executor.get_incomplete_ranks()
     if workers == 1:
         for rank in ranks:
@@ -137,11 +138,6 @@ def run_local(workers: int | None, common: dict) -> list[int]:
                 "completed tasks are kept"
             ) from None
     return []
-
-
-def processors() -> int:
-    """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class SlurmExecutor(SlurmPipelineExecutor):

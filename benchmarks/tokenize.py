@@ -35,14 +35,15 @@ import pyarrow.parquet as pq
 import tiktoken
 
 from gpt2.common.files import read_json, write_json
+from gpt2.common.machine import cpu_count
 from gpt2.config.data import TokensParams
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.corpus import Corpus
-from gpt2.tokens.tokenize import processors, tokenize
+from gpt2.tokens.tokenize import tokenize
 
 FILES = 8
 RESULT = "result.json"
-PROCESSES = processors()
+PROCESSES = cpu_count()
 PARAMS = TokensParams(shard_tokens=10_000_000)
 
 

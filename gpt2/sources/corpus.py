@@ -20,7 +20,7 @@ from gpt2.common.files import replacing, write_json
 from gpt2.common.progress import bar
 from gpt2.config.data import CorpusParams
 from gpt2.sources.files import file_record, locate
-from gpt2.sources.tables import check_columns, open_parquet, read_rows
+from gpt2.sources.tables import check_columns, open_parquet, read_rows, text_of
 
 TEXT, SPLIT, TOKENS = "text", "split", "token_count"
 BATCH_ROWS = 1024  # in memory at a time, and in a row group of the corpus
@@ -106,11 +106,8 @@ def _parquet_batches(file: pq.ParquetFile, where: str, column: str) -> Iterator[
 def _table_batches(path: Path, where: str, column: str, counted: bool) -> Iterator[pa.RecordBatch]:
     rows = enumerate(read_rows(path, where), start=1)
     while some := list(islice(rows, BATCH_ROWS)):
-        for number, row in some:
-            check_columns(f"{where}, row {number}", row, [column])
-            if not isinstance(row[column], str):
-                raise InputError(f"{where}, row {number}: {column} = {row[column]!r}: expected a text")
-        columns = {TEXT: pa.array([row[column] for _, row in some], pa.string())}
+        texts = [text_of(row, column, f"{where}, row {number}") for number, row in some]
+        columns = {TEXT: pa.array(texts, pa.string())}
         if counted:
             columns[TOKENS] = pa.array([str(row.get(TOKENS)) for _, row in some])
         yield pa.RecordBatch.from_pydict(columns)

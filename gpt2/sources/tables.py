@@ -45,6 +45,14 @@ def check_columns(where: str, present: Collection[str], wanted: Collection[str])
             raise InputError(f"{where}: no column {column!r}; it has {', '.join(present) or 'none'}")
 
 
+def text_of(row: dict, column: str, place: str) -> str:
+    """The text in a column of a row. Raises InputError with `place` if there is none."""
+    check_columns(place, row, [column])
+    if not isinstance(row[column], str):
+        raise InputError(f"{place}: {column} = {row[column]!r}: expected a text")
+    return row[column]
+
+
 def label_names(path: Path, where: str, column: str) -> list[str] | None:
     """The names of the labels 0, 1, ... of a column, if `datasets` wrote them into a parquet file."""
     if path.suffix != ".parquet":

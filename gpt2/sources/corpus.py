@@ -1,7 +1,7 @@
 """Text from the hub or from files in data/local as the pretraining corpus: one parquet file for each file that is read.
 
-The texts become the column `text`. The other columns of parquet files come along, except for a column `split`, which
-in the corpus says what is held out of training, and for a column `text` that is not the text column.
+The texts become the column `text`. The other columns of parquet files are kept, except for a column `split`, which in
+the corpus would mark what is held out of training, and for a column `text` that is not the text column.
 """
 
 import math

@@ -11,8 +11,6 @@ from gpt2.config.data import CorpusParams, ExamplesParams, HellaSwagDataParams
 from gpt2.sources.hub import Repository
 from gpt2.sources.tables import SUFFIXES
 
-EVERYTHING = "**"
-
 
 @dataclass(frozen=True)
 class Source:
@@ -68,25 +66,21 @@ def local_files(directory: Path, patterns: Sequence[str] | None, key: str) -> li
     files, and for a file outside the folder or behind a linked folder: DVC would not see it change.
     """
     root = directory.resolve()
-    names = set()
-    for pattern in patterns or [EVERYTHING]:
+    paths = set()
+    for pattern in patterns or ["**"]:
         found = [pattern] if (root / pattern).is_file() else glob.glob(pattern, root_dir=root, recursive=True)
-        found = [
-            name for name in found if (root / name).is_file() and (pattern != EVERYTHING or name.endswith(SUFFIXES))
-        ]
+        found = [name for name in found if (root / name).is_file() and (patterns or name.endswith(SUFFIXES))]
         if not found:
             raise InputError(f"{key} = {pattern!r}: no such file in {directory.as_posix()}")
-        names |= set(found)
-    for name in names:
-        if not (root / name).parent.resolve().is_relative_to(root):
-            raise InputError(
-                f"{key}: {name} is outside {directory.as_posix()}, where DVC sees no change; copy it there"
-            )
-    return sorted(names)
+        paths |= {(root / name).parent.resolve() / Path(name).name for name in found}
+    for path in paths:
+        if not path.is_relative_to(root):
+            raise InputError(f"{key}: {path} is outside {directory.as_posix()}, where DVC sees no change; copy it in")
+    return sorted(path.relative_to(root).as_posix() for path in paths)
 
 
 def file_record(path: str, file: Path, rows: int) -> dict:
-    """What a manifest says about a file: its path in the source, size, hash, and how many of its rows were read."""
+    """The record of a file in a manifest: its path in the source, size, hash, and how many of its rows were read."""
     return {"file": path, **size_and_hash(file), "rows": rows}
 
 

@@ -58,7 +58,7 @@ class Repository:
             self.paths = sorted(file.path for file in get_cached_repo_tree(**about, revision=self.commit))
 
     def record(self) -> dict:
-        """What a manifest says about the repository."""
+        """How a manifest begins: the repository, the revision that was asked for, and its commit."""
         return {"source": "hub", "repo": self.name, "revision": self.revision, "commit": self.commit}
 
     def matching(self, patterns: Sequence[str]) -> list[str]:

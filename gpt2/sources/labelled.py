@@ -56,7 +56,7 @@ def _read(
     columns: Sequence[str],
     example: Callable[[str, dict], Example | str],
 ) -> tuple[Rows, dict]:
-    """The rows of each split, and the manifest. `example` makes an example of a row, or says why it is dropped."""
+    """The rows of each split, and the manifest. `example` turns a row into an Example, or returns why it is dropped."""
     given: dict[str, list[Example]] = {}
     reasons = {split: Counter() for split in SPLITS}
     files = []
@@ -135,9 +135,9 @@ def _label(value: object, names: Sequence[str], where: str) -> str | None:
     label = json.dumps(value) if isinstance(value, bool) else str(value).strip()
     if not names or not label or (isinstance(value, str) and label in names):
         return label
-    numbered = isinstance(value, int) or (label.isdecimal() and not any(name.isdecimal() for name in names))
     if label == "-1":
         return None
+    numbered = isinstance(value, int) or (label.isdecimal() and not any(name.isdecimal() for name in names))
     if not numbered or not 0 <= int(value) < len(names):
         raise InputError(f"{where} = {value!r}: expected one of {', '.join(names)}, or its number from 0")
     return names[int(value)]

@@ -70,9 +70,8 @@ def test_a_run_that_appears_only_when_a_sentence_between_goes():
         docstring(TEST[1], f"{paragraph(13)} {first} Amidst it all.", last, paragraph(14)),
     )
     assert documents[TEST[0]].text == f"{paragraph(11)}\n\n{paragraph(12)}"
-    assert (
-        documents[TEST[1]].text == f"{paragraph(13)} {first} Amidst it all.\n\n{paragraph(14)}"
-    )  # the last paragraph is in another document
+    # TEST[1] loses `last`, which is a paragraph of TEST[0].
+    assert documents[TEST[1]].text == f"{paragraph(13)} {first} Amidst it all.\n\n{paragraph(14)}"
 
 
 def test_a_summary_that_training_has_is_not_used():

@@ -1,4 +1,4 @@
-"""Facts about this machine that need no torch."""
+"""What can be told of this machine without torch."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The model name of the processor, from /proc/cpuinfo where there is one."""
+    """The model of the processor as Linux tells it."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -14,7 +14,5 @@ def processor() -> str:
 
 
 def cpu_count() -> int:
-    """The number of processors that this process may use, where the system tells; else of all processors."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Number of cores that this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,7 +19,7 @@ from gpt2.common.progress import bar
 from gpt2.evaluation.perplexity import Likelihood, score
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.runtime.device import autocast_dtype
-from gpt2.sources.tables import SUFFIXES, Table
+from gpt2.sources.tables import SUFFIXES, read_rows, text_of
 
 READ_BYTES = 1 << 20  # of a text at a time
 
@@ -72,10 +72,8 @@ def documents(path: Path, column: str | None) -> Iterator[Iterable[str]]:
         )
     if path.suffix in SUFFIXES:
         name = "text" if column is None else column
-        for place, row in Table(path, str(path)).rows([name]):
-            if not isinstance(row[name], str):
-                raise InputError(f"{place}: column {name} is {row[name]!r}: expected a text")
-            yield [row[name]]
+        for number, row in enumerate(read_rows(path, str(path)), start=1):
+            yield [text_of(row, name, f"{path}, row {number}")]
     elif column is not None:
         raise InputError(f"--column = {column!r}: only tables have columns ({', '.join(SUFFIXES)}), not {path}")
     else:

@@ -14,3 +14,8 @@ class InputError(ValueError):
     def __init__(self, message: str):
         cut = message if len(message) <= LONGEST else f"{message[:LONGEST]} ..."
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut))
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of a message that may go on for many lines."""
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import os
 import platform
 from importlib.metadata import version
 from itertools import takewhile
 
-from gpt2.common.machine import processor
+from gpt2.common.machine import cpu_count, processor
 
 PACKAGES = ("torch", "transformers", "tiktoken", "numpy", "scikit-learn", "dvc")
 
@@ -57,5 +56,5 @@ def environment() -> dict[str, str]:
         **{package: version(package) for package in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(cpu_count()),
     }

@@ -35,6 +35,7 @@ from loguru import logger
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import replacing, write_json
+from gpt2.common.machine import cpu_count
 from gpt2.common.processes import die_with_parent, worker_pool
 from gpt2.common.progress import bar
 from gpt2.config.data import TokensParams
@@ -184,7 +185,7 @@ class _Local(LocalPipelineExecutor):
 @contextmanager
 def _local(params: TokensParams, common: dict) -> Iterator[PipelineExecutor]:
     """Processes of this machine."""
-    workers = min(params.workers or len(os.sched_getaffinity(0)), common["tasks"])
+    workers = min(params.workers or cpu_count(), common["tasks"])
     try:
         yield _Local(**common, workers=workers)
     except BrokenProcessPool:

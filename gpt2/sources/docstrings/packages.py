@@ -3,7 +3,6 @@
 import ast
 import gc
 import importlib.util
-import os
 import warnings
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from gpt2.common.errors import InputError
+from gpt2.common.machine import cpu_count
 from gpt2.common.processes import worker_pool
 from gpt2.common.progress import bar
 from gpt2.sources.docstrings.prose import prose
@@ -48,7 +48,7 @@ def read_docstrings(packages: tuple[str, ...]) -> tuple[list[Docstring], list[st
     files = [file for package in sorted(set(packages)) for file in source_files(package)]
     found: list[Docstring] = []
     skipped: list[str] = []
-    with worker_pool(len(os.sched_getaffinity(0))) as pool:
+    with worker_pool(cpu_count()) as pool:
         results = pool.map(_read_in_worker, files, chunksize=16)
         for file, docstrings in zip(files, bar(results, total=len(files), desc="docstrings", unit="file"), strict=True):
             if docstrings is None:

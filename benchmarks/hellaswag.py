@@ -29,10 +29,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2.common.progress import bar
-from gpt2.config.params import openai_config
 from gpt2.evaluation.hellaswag import Example, read, score
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
+from gpt2.model.openai import openai_config
 from gpt2.runtime.world import world
 from gpt2.tokenizer.tokenizer import Tokenizer
 

@@ -42,16 +42,17 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2.adapters.lora import add_lora
-from gpt2.config.params import GPTConfig, LoRAParams, OptimParams, openai_config
+from gpt2.config.params import GPTConfig, LoRAParams, OptimParams
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
+from gpt2.model.openai import openai_config
 from gpt2.pretraining.pretrain import flops_per_token
 from gpt2.runtime.device import can_compile, peak_memory
 from gpt2.runtime.world import world
 from gpt2.training.trainer import Trainer, trainable_parameters
 
 LR, CLIP, WARMUP = 1e-4, 1.0, 2
-LORA = LoRAParams(rank=8, alpha=16.0, dropout=0.0, targets=["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"])
+LORA = LoRAParams(rank=8, alpha=16.0, targets=["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"])
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -100,18 +101,14 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> t
         steps=steps,
         batch_size=B,
         micro_batch_size=B,
-        optimizer="adamw",
         schedule="wsd",
         lr=LR,
         min_lr_rate=1.0,
         warmup_steps=0,
         decay_rate=0.0,
         weight_decay=0.01,
-        beta1=0.9,
         beta2=0.999,
         grad_clip=CLIP,
-        precision="auto",
-        compile="auto",
         eval_every=steps,
         checkpoint_every=steps,
     )

@@ -5,6 +5,8 @@ from gpt2.evaluation.hellaswag import PROTOCOLS, evaluate
 from gpt2.runtime.world import world
 from stages.stage import Stage, run
 
+BATCH_TOKENS = 1024  # tokens that go through the model together, at most
+
 
 def main(stage: Stage) -> None:
     """Scores every example of the validation set under both protocols."""
@@ -14,7 +16,7 @@ def main(stage: Stage) -> None:
             model,
             data / "val.jsonl",
             list(PROTOCOLS),
-            batch_tokens=params.batch_tokens,
+            batch_tokens=BATCH_TOKENS,
             precision=params.precision,
             world=here,
             partial=stage.scratch / "scores.jsonl",

@@ -12,7 +12,7 @@ def main(stage: Stage) -> None:
     checkpoint, openai = stage.dep("data/models/pretrain"), stage.dep("data/models/gpt2")
     params, seed = stage.param("parity"), stage.param("seed")
     cases = compare(checkpoint, openai, params, seed)
-    runs, texts = experiment(checkpoint, params.prompt_tokens, params.new_tokens, seed)
+    runs, texts = experiment(checkpoint, params.tokens, params.tokens, seed)
     cases.append(texts)
     write_json(stage.out("reports/parity/metrics.json"), metrics(cases))
     write_csv(stage.out("reports/parity/cases.csv"), [case.row() for case in cases])

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from gpt2.common.files import write_json
-from gpt2.config.params import GPTConfig
+from gpt2.config.params import ClassificationParams, GPTConfig
 from gpt2.model.gpt import GPT
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
@@ -27,7 +27,6 @@ OPTIM = {
     "warmup_steps": 2,
     "decay_rate": 0.3,
     "weight_decay": 0.1,
-    "beta1": 0.9,
     "beta2": 0.95,
     "grad_clip": 1.0,
     "precision": "float32",
@@ -36,13 +35,10 @@ OPTIM = {
     "checkpoint_every": 5,
 }
 CLASSIFICATION = {
-    **OPTIM,
-    "init": "pretrain",
-    "patience": None,
+    **{key: value for key, value in OPTIM.items() if key in ClassificationParams.model_fields},
     "trainable": "all",
     "last_blocks": 1,
-    "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["attn.c_attn", "mlp.c_fc"]},
-    "class_weights": "none",
+    "lora": {"rank": 4, "alpha": 8.0, "targets": ["attn.c_attn", "mlp.c_fc"]},
 }
 CONFIG = GPTConfig(block_size=16, n_layer=2, n_embd=32, n_head=4, dropout=0.1, vocab_size=300)
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from gpt2.common.files import replacing, write_json
 from gpt2.config.params import LoRAParams
-from gpt2.model.gpt import GPT, Dropout
+from gpt2.model.gpt import GPT
 
 
 class LoRALinear(nn.Module):
@@ -25,14 +25,13 @@ class LoRALinear(nn.Module):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.scale = params.alpha / params.rank
-        self.dropout = Dropout(params.dropout, base.in_features)
         self.lora_A = nn.Parameter(base.weight.new_empty(params.rank, base.in_features))  # (r, I)
         self.lora_B = nn.Parameter(base.weight.new_zeros(base.out_features, params.rank))  # (O, r)
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, T, I) to (B, T, O)."""
-        return self.base(x) + F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B) * self.scale
+        return self.base(x) + F.linear(F.linear(x, self.lora_A), self.lora_B) * self.scale
 
     def merged(self) -> nn.Linear:
         """A plain layer that computes the same: W + (alpha / r) B A, added up in float64 and rounded once."""
@@ -95,7 +94,7 @@ def save_adapter(taken: dict[str, LoRALinear], params: LoRAParams, directory: Pa
             "base_model_name_or_path": base,
             "r": params.rank,
             "lora_alpha": params.alpha,
-            "lora_dropout": params.dropout,
+            "lora_dropout": 0.0,
             "target_modules": list(params.targets),
             "fan_in_fan_out": True,  # transformers keeps GPT-2's matrices as (inputs, outputs)
             "bias": "none",

@@ -81,12 +81,6 @@ def check_labels(data: dict[str, LabelledTexts], labels: list[str], source: Path
                 raise InputError(f"{where}: no text of {source}/train.jsonl has it")
 
 
-def balanced_weights(labels: list[int], n_labels: int) -> Tensor:
-    """Weights n / (K n_k) of the K labels that occur, n_k times each: (n_labels,), 1 on average over the n texts."""
-    counts = np.bincount(labels, minlength=n_labels)
-    return torch.from_numpy(len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).float()
-
-
 # --- training ------------------------------------------------------------------------------------------------------
 
 
@@ -132,9 +126,7 @@ def finetune(
 ) -> Classified:
     """Trains a head, and as much of `base` as `params` says, on `rows["train"]`; reports on `rows["test"]`.
 
-    The validation loss, which says what weights are kept and when training ends, is the mean over texts as they come,
-    without class weights: an estimate of the loss on the test texts, to be compared between runs with weights and
-    without. `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
+    `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
     malformed, labels that cannot be learned, and training that diverges.
     """
     data = {
@@ -142,9 +134,8 @@ def finetune(
         for split in ("train", "val", "test")
     }
     check_labels(data, labels, source)
-    class_weights = balanced_weights(data["train"].labels, len(labels)) if params.class_weights == "balanced" else None
     torch.manual_seed(seed)
-    model = GPTClassifier(base, len(labels), tokenizer.eot, class_weights)
+    model = GPTClassifier(base, len(labels), tokenizer.eot)
     freeze(model, params)
     sizes = trainable_parameters(model)
     bag_of_words = bag_of_words_accuracy(rows["train"], rows["test"])  # now, because a failure would lose the training

@@ -22,6 +22,7 @@ from gpt2.training.spikes import count_spikes
 from gpt2.training.trainer import History, Trainer, mean_loss
 
 SAMPLING = Sampling(temperature=0.8, top_k=50)  # of the texts during training
+SAMPLE_TOKENS = 48  # length of the continuation that each evaluation keeps
 
 
 @dataclass
@@ -102,7 +103,7 @@ def pretrain(
 
     def sample(model: nn.Module, step: int) -> list[dict]:
         prompt = params.sample_prompt
-        text = complete(model, tokenizer, prompt, params.sample_tokens, SAMPLING, seed=seed)
+        text = complete(model, tokenizer, prompt, SAMPLE_TOKENS, SAMPLING, seed=seed)
         return [{"step": step, "prompt": prompt, "text": text}]
 
     trainer = Trainer(

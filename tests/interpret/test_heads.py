@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from gpt2.common.errors import InputError
-from gpt2.config.params import openai_config
 from gpt2.interpret import heads, scores
 from gpt2.interpret.heads import Explored
 from gpt2.model.checkpoint import from_hf, load_state, read_state
 from gpt2.model.gpt import GPT, initial_model
+from gpt2.model.openai import openai_config
 from gpt2.tokenizer.tokenizer import Tokenizer
 from tests.small import byte_tokenizer, small_model
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from gpt2.config.params import OPENAI_SHAPES
 from gpt2.interpret import scores
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
+from gpt2.model.openai import OPENAI_SHAPES
 from tests.small import small_model
 
 T, PERIOD = 12, 6

@@ -132,7 +132,7 @@ def responses():
     rows = [{"instruction": "Repeat.", "input": "", "output": "abcdefgh"[: 1 + i]} for i in range(8)]
     model = small_model(vocab_size=257, block_size=256)
     targets = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
-    add_lora(model, LoRAParams(rank=3, alpha=6.0, dropout=0.2, targets=targets))
+    add_lora(model, LoRAParams(rank=3, alpha=6.0, targets=targets))
     for name, parameter in model.named_parameters():
         if name.endswith("lora_B"):
             nn.init.normal_(parameter, std=0.1)

@@ -8,10 +8,11 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt2.config.params import GPTConfig, openai_config
+from gpt2.config.params import GPTConfig
 from gpt2.generation.kv_cache import KVCache
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT, IGNORE, BlockAttention, initial_model
+from gpt2.model.openai import openai_config
 from gpt2.runtime.device import can_compile
 from tests.small import small_model
 

@@ -39,13 +39,13 @@ REDUCED = {  # on top of finetune-openai: the corpus from the hub too, and all o
         "hellaswag": {"max_examples": 40},
     },
     "tokens": {"heldout": 0.1},
-    "train": {"val_tokens": 2048, "sample_tokens": 8},
-    "classification": {"steps": 10, "warmup_steps": 1, "eval_every": 5, "checkpoint_every": 5},
+    "train": {"val_tokens": 2048},
+    "classification": {"steps": 10, "warmup_steps": 1, "eval_every": 5},
     "instruction": {
-        **{"steps": 6, "warmup_steps": 1, "eval_every": 3, "checkpoint_every": 3},
+        **{"steps": 6, "warmup_steps": 1, "eval_every": 3},
         **{"responses": 2, "response_tokens": 4},
     },
-    "parity": {"prompts": 1, "samples": 1, "prompt_tokens": 8, "new_tokens": 4},
+    "parity": {"prompts": 1, "tokens": 8},
 }
 
 

@@ -27,7 +27,6 @@ train:
   eval_every: 100
   checkpoint_every: 5
   val_tokens: 200
-  sample_tokens: 4
   hellaswag_every: 200
 """
 OUTS = [
@@ -151,7 +150,7 @@ def test_a_run_that_is_asked_to_stop_stops_without_a_word_and_is_not_disturbed_b
 
 
 def test_an_edit_while_several_processes_train_is_caught(laboratory):
-    laboratory.configure(steps=10, beta1=0.8)
+    laboratory.configure(steps=10, beta2=0.9)
     edited, before = laboratory.path / "gpt2/generation/sampling.py", laboratory.outs()
     code = edited.read_text()
     laboratory.hold.touch()

@@ -188,7 +188,7 @@ def test_muon_leaves_what_is_frozen_and_the_head_alone():
 
 def adapted() -> GPT:
     model = small_model()
-    lora.add_lora(model, LoRAParams(rank=2, alpha=4.0, dropout=0.0, targets=["attn.c_attn", "mlp.c_fc"]))
+    lora.add_lora(model, LoRAParams(rank=2, alpha=4.0, targets=["attn.c_attn", "mlp.c_fc"]))
     return model
 
 

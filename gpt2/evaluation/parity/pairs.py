@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from gpt2.config.params import OPENAI_SHAPES, openai_config
 from gpt2.evaluation.parity.cases import Case, Kind
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
+from gpt2.model.openai import OPENAI_SHAPES, openai_config
 
 DEPTHS = {"gpt2-large": 3, "gpt2-xl": 2}  # blocks that are compared: each model would take 3 and 6 GB, and as much time
 

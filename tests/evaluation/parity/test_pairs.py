@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gpt2.config.params import OPENAI_SHAPES, openai_config
 from gpt2.evaluation.parity import pairs
 from gpt2.model import checkpoint
+from gpt2.model.openai import OPENAI_SHAPES, openai_config
 
 
 @pytest.fixture

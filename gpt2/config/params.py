@@ -222,31 +222,15 @@ class InstructionParams(FineTuneParams):
 class ParityParams(Section):
     """How much is compared with transformers."""
 
-    sequences: PositiveInt
-    """texts of prompt_tokens each, of which logits, loss and gradients are compared"""
     prompts: PositiveInt
-    """texts that are continued greedily"""
-    samples: PositiveInt
-    """of these prompts, how many are also continued by drawing, under each setting"""
-    prompt_tokens: Annotated[int, Field(ge=4)]
-    """length of the longest prompt; the shortest has half as many"""
-    new_tokens: PositiveInt
-    """tokens generated a prompt"""
-
-    @field_validator("samples")
-    @classmethod
-    def _are_of_the_prompts(cls, samples: int, info: ValidationInfo) -> int:
-        prompts = info.data.get("prompts")
-        if prompts is not None and samples > prompts:
-            raise ValueError(f"must be at most prompts = {prompts}")
-        return samples
+    """number of texts that are continued greedily"""
+    tokens: Annotated[int, Field(ge=4)]
+    """length of the longest prompt, and of every continuation; the shortest prompt has half as many"""
 
 
 class HellaSwagParams(Section):
     """How completions are scored."""
 
-    batch_tokens: PositiveInt
-    """tokens that go through the model together, at most"""
     precision: Literal["auto", "float32", "bfloat16"]
     """of matrix products; auto: bfloat16 where the hardware has it"""
 

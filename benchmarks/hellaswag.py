@@ -2,8 +2,8 @@
 
     GPT2_REAL_DATA=DIR TIKTOKEN_CACHE_DIR=DIR/tiktoken python -m benchmarks.hellaswag
 
-Each competitor scores the first examples of DIR/hellaswag in its own process, one after the other, with the same
-weights and the completion protocol:
+The competitors score the first examples of DIR/hellaswag one after the other, with the same weights and the completion
+protocol:
 
 - ours: gpt2.evaluation.hellaswag.score, as the stage and the command run it;
 - transformers: GPT2LMHeadModel in the type that it is loaded in, one example at a time, its four rows padded to the
@@ -14,9 +14,7 @@ The time includes tokenization, and starts after a few warm-up examples. In floa
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import time
 from functools import partial
@@ -83,39 +81,27 @@ def rows_of(model: GPT2LMHeadModel, tokenizer: Tokenizer, example: Example) -> T
     return -(losses.view(len(rows), -1) * scored[:, 1:].to(model.device)).sum(dim=1)
 
 
-COMPETITORS = {
-    "ours, bfloat16": partial(ours, dtype=torch.bfloat16),
-    "ours, float32": partial(ours, dtype=torch.float32),
-    "transformers, bfloat16": partial(transformers, dtype=torch.bfloat16),
+COMPETITORS = {  # in this order, because `world` in ours changes torch's settings
     "transformers, float32": partial(transformers, dtype=torch.float32),
+    "transformers, bfloat16": partial(transformers, dtype=torch.bfloat16),
+    "ours, float32": partial(ours, dtype=torch.float32),
+    "ours, bfloat16": partial(ours, dtype=torch.bfloat16),
 }
-
-
-def work(name: str, path: Path, count: int) -> dict:
-    """Scores the first examples in this process."""
-    scores, seconds = COMPETITORS[name](read(path)[:count], Tokenizer.gpt2())
-    return {"scores": scores, "seconds": seconds}
 
 
 def compare(path: Path, count: int) -> None:
     """Prints a line per competitor: its speed, the speedup of ours in bfloat16 over it, and how far its scores and
     predictions are from those of the float32 loop."""
-    results = {}
-    for name in COMPETITORS:
-        command = [sys.executable, "-m", "benchmarks.hellaswag", str(path), str(count), "--work", name]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            sys.exit(f"{name}: exit status {done.returncode}")
-        results[name] = json.loads(done.stdout.splitlines()[-1])
-    first, reference = results["ours, bfloat16"], torch.tensor(results["transformers, float32"]["scores"])
+    examples, tokenizer = read(path)[:count], Tokenizer.gpt2()
+    results = {name: competitor(examples, tokenizer) for name, competitor in COMPETITORS.items()}
+    fastest, reference = results["ours, bfloat16"][1], torch.tensor(results["transformers, float32"][0])
     print(f"{'':24}{'examples/s':>12}{'ours is':>10}{'difference':>12}{'predictions':>13}")
-    for name, result in results.items():
-        scores = torch.tensor(result["scores"])
+    n = len(examples)  # the file may hold fewer than count
+    for name, (log_likelihoods, seconds) in results.items():
+        scores = torch.tensor(log_likelihoods)
         largest = (scores - reference).abs().max().item()
         same = (scores.argmax(dim=1) == reference.argmax(dim=1)).sum().item()
-        ratio = result["seconds"] / first["seconds"]
-        n = len(scores)  # the file may hold fewer than count
-        print(f"{name:24}{n / result['seconds']:12.2f}{ratio:9.2f}x{largest:12.1e}{same:>9}/{n}")
+        print(f"{name:24}{n / seconds:12.2f}{seconds / fastest:9.2f}x{largest:12.1e}{same:>9}/{n}")
         if name == "ours, float32" and (largest > TOLERANCE or same < n):
             sys.exit(f"{name}: not the scores of the loop")
 
@@ -128,14 +114,10 @@ def main() -> None:
         "path", type=Path, nargs="?", default=default, help="examples (default: those in GPT2_REAL_DATA)"
     )
     parser.add_argument("count", type=int, nargs="?", default=200, help="number of examples to score (default: 200)")
-    parser.add_argument("--work", choices=COMPETITORS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if not arguments.path.is_file() or arguments.count < 1:
         parser.error(f"{arguments.path}, {arguments.count}: expected a file of examples, and how many to score")
-    if arguments.work:
-        print(json.dumps(work(arguments.work, arguments.path, arguments.count)))
-    else:
-        compare(arguments.path, arguments.count)
+    compare(arguments.path, arguments.count)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command, as users run it."""
+"""The command prints a table, writes rows, shares work between processes, and reports errors in one line."""
 
 import os
 import subprocess
@@ -81,20 +81,13 @@ def test_two_processes_find_the_same(place, expected, tmp_path):
     [
         (("--model", "/nowhere"), "/nowhere: no such model directory"),
         (("--data", "/nowhere"), "/nowhere: no such file"),
-        (("--out", "/"), "--out = /: expected a file in a directory that is there"),
-        (("--out", "/dev/null"), "--out = /dev/null: expected a file in a directory that is there"),
-        (("--out", "/nowhere/out.jsonl"), "--out = /nowhere/out.jsonl: expected a file in a directory that is there"),
+        (("--out", "/"), "--out = /: expected a file in an existing directory"),
+        (("--out", "/dev/null"), "--out = /dev/null: expected a file in an existing directory"),
+        (("--out", "/nowhere/out.jsonl"), "--out = /nowhere/out.jsonl: expected a file in an existing directory"),
         (("--protocol", "mine"), "argument --protocol: invalid choice: 'mine'"),
     ],
 )
-def test_mistakes_are_one_line(place, capsys, more, message):
+def test_errors_are_one_line(place, capsys, more, message):
     assert exit_status(hellaswag.main, arguments(place, *more)) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"error: {message}") and err.count("\n") == 1
-
-
-def test_another_vocabulary_is_told(place, tmp_path, capsys):
-    checkpoint.save(small_model(), tmp_path)
-    byte_tokenizer().save(tmp_path)
-    assert hellaswag.main(arguments(place, "--model", str(tmp_path))) == 1
-    assert "the tokenizer has 257 tokens, the model 300" in capsys.readouterr().err

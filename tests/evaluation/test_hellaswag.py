@@ -140,20 +140,6 @@ def test_rows_longer_than_the_context_are_truncated_and_counted(model, tokenizer
     assert all(math.isfinite(value) for result in results for value in result["log_likelihoods"])
 
 
-def test_a_confident_model_is_right(tokenizer):
-    """A model that gives one token all the probability picks the ending that consists of it."""
-    model = small_model(block_size=64, vocab_size=tokenizer.vocab_size)
-    (token,) = tokenizer.encode(" dogs")
-    with torch.no_grad():
-        model.ln_f.weight.zero_()
-        model.ln_f.bias.copy_(100 * model.wte.weight[token])
-    endings = ["a man", "dogs dogs", "the roof", "watch"]
-    example = Example.model_validate({**row(), "endings": endings, "label": 1})
-    metrics, (result,) = score(model, tokenizer, [example], "completion", ALONE)
-    assert (metrics["acc"], metrics["acc_norm"], metrics["acc_stderr"]) == (1.0, 1.0, 0.0)
-    assert result["tokens"][1] == 2
-
-
 # --- protocols -----------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +147,7 @@ def formatted(protocol: str, **changes) -> Prompt:
     return PROTOCOLS[protocol].format(Example.model_validate({**row(), **changes}))
 
 
-def test_the_completion_protocol_takes_texts_as_they_are():
+def test_the_completion_protocol_leaves_texts_unchanged():
     prompt = formatted("completion", ctx="[header] Man", endings=["[step] a", "b", "c", ""])
     assert prompt == Prompt("[header] Man", [" [step] a", " b", " c", " "], [8, 1, 1, 0])
 
@@ -246,7 +232,7 @@ def test_a_missing_key_is_named(tmp_path, key):
         read(path)
 
 
-def test_an_empty_file_is_refused(tmp_path):
+def test_an_empty_file_is_an_error(tmp_path):
     path = tmp_path / "val.jsonl"
     path.touch()
     with pytest.raises(InputError, match="no examples"):

@@ -55,7 +55,7 @@ def test_a_tree_scores_as_rows_do(model, trees, expected):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_what_else_is_in_the_batch_does_not_matter(model, trees, size):
+def test_the_rest_of_the_batch_does_not_matter(model, trees, size):
     together = log_likelihoods(model, trees)
     apart = [scores for i in range(0, len(trees), size) for scores in log_likelihoods(model, trees[i : i + size])]
     assert flat(apart) == pytest.approx(flat(together), abs=1e-10)

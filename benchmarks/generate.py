@@ -1,20 +1,18 @@
-"""Speed of generation beside transformers.
+"""Speed of generation compared with transformers.
 
     python -m benchmarks.generate                    # GPT-2 124M, 32 + 128 tokens, one text and eight
     python -m benchmarks.generate --batch-sizes 1    # one text alone
 
-For each precision all take turns, several times, on the same prompts and weights (random, of GPT-2's shape), and their
-median speed counts; half of the time goes to nothing but reading weights, so what a machine's memory gives is printed
-beside them:
+All competitors take turns, several times per precision, on the same prompts and random weights of GPT-2's shape, and
+their median speeds count. Much of the time goes to reading the weights, so the memory bandwidth is printed too.
 
-- ours, compiled: gpt2.generation.generate after quantize.prepare, with `compiled` where there is a compiler (what
-  compilation takes is printed and not counted);
-- ours: the same without;
-- transformers: GPT2LMHeadModel.generate with its cache, in float32 and in bfloat16; int8 is compared with the latter.
+- ours, compiled: gpt2.generation.generate with `compiled`, if there is a compiler. The time that compilation takes is
+  printed and not counted.
+- ours: the same without compilation.
+- transformers: GPT2LMHeadModel.generate with its cache.
 
-In float32 all must give the same greedy tokens. For fewer bits the error of the logits is printed: root of the mean
-square of the difference from float32, in units of the logits' standard deviation, and how often the likeliest token is
-the same.
+In float32 all must give the same greedy tokens. For bfloat16 the error of the logits is printed: the root mean square
+of the difference from float32 relative to the logits' standard deviation, and how often the likeliest tokens are equal.
 """
 
 import argparse
@@ -23,7 +21,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -32,7 +29,6 @@ from transformers import GPT2LMHeadModel
 from benchmarks.train import DEVICE, processor
 from gpt2.evaluation.parity.pairs import random_pair
 from gpt2.generation.generate import generate
-from gpt2.generation.quantize import Precision, prepare
 from gpt2.generation.sampling import GREEDY
 from gpt2.model.gpt import GPT
 from gpt2.runtime.device import can_compile
@@ -55,28 +51,28 @@ def our_tokens(model: GPT, prompts: Tensor, new_tokens: int, compiled: bool) -> 
 
 @torch.inference_mode()
 def their_tokens(model: GPT2LMHeadModel, prompts: Tensor, new_tokens: int) -> list[list[int]]:
-    """The same by transformers."""
+    """Greedy continuations by transformers."""
     mask = torch.ones_like(prompts)
     ids = model.generate(prompts, attention_mask=mask, do_sample=False, max_new_tokens=new_tokens, pad_token_id=0)
     return ids[:, prompts.size(1) :].tolist()
 
 
 def seconds(work: Callable[[], list]) -> tuple[float, list]:
-    """How long some work took, and what came of it."""
+    """Returns how long some work took, and its result."""
     began = time.perf_counter()
     result = work()
     return time.perf_counter() - began, result
 
 
 def bandwidth() -> float:
-    """Bytes a second of the fastest of twenty sums over half a gigabyte."""
+    """Bytes per second in the fastest of twenty sums over half a gigabyte."""
     numbers = torch.ones(1 << 27, device=DEVICE)
     return 4 * numbers.numel() / min(seconds(lambda: [numbers.sum().item()])[0] for _ in range(20))
 
 
 @torch.inference_mode()
 def error(model: GPT, reference: Tensor, tokens: Tensor) -> str:
-    """How far the logits for tokens (B, T) are from the reference (B, T, V), for a line of the table."""
+    """Describes how far the logits for tokens (B, T) are from the reference (B, T, V)."""
     logits = model(tokens).float()
     distance = (logits - reference).square().mean().sqrt() / reference.std()
     same = (logits.argmax(dim=2) == reference.argmax(dim=2)).float().mean()
@@ -84,7 +80,7 @@ def error(model: GPT, reference: Tensor, tokens: Tensor) -> str:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Prints a line for each precision, batch size and competitor."""
+    """Prints a line per precision, batch size and competitor."""
     ours, theirs = models()
     torch.manual_seed(0)
     tokens = torch.randint(50257, (max(arguments.batch_sizes), arguments.prompt_tokens), device=DEVICE)
@@ -92,15 +88,13 @@ def compare(arguments: argparse.Namespace) -> None:
         reference = ours(tokens)  # (B, T, V)
     print(f"{processor()}, torch {torch.__version__}, memory read at {bandwidth() / 1e9:.0f} GB/s")
     print(f"GPT-2 124M, {arguments.prompt_tokens} + {arguments.new_tokens} tokens")
-    for precision in get_args(Precision):
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         competitors: Competitors = {}
+        model = copy.deepcopy(ours).to(dtype)
         for name, compiled in (("ours, compiled", True), ("ours", False)):
             if not compiled or can_compile("auto"):
-                model = copy.deepcopy(ours)
-                prepare(model, precision, compiled=compiled)
                 competitors[name] = partial(our_tokens, model, compiled=compiled)
-        reader = copy.deepcopy(theirs).to(torch.float32 if precision == "float32" else torch.bfloat16)
-        competitors["transformers"] = partial(their_tokens, reader)
+        competitors["transformers"] = partial(their_tokens, copy.deepcopy(theirs).to(dtype))
         if precision != "float32":
             print(f"{precision}: {error(model, reference, tokens)}")
         for batch_size in arguments.batch_sizes:
@@ -142,7 +136,7 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8], metavar="B")
     parser.add_argument("--prompt-tokens", type=int, default=32, metavar="N")
     parser.add_argument("--new-tokens", type=int, default=128, metavar="N")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each (default: 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns per competitor (default: 3)")
     arguments = parser.parse_args()
     sizes = (*arguments.batch_sizes, arguments.prompt_tokens, arguments.new_tokens, arguments.repeats)
     if min(sizes) < 1 or arguments.prompt_tokens + arguments.new_tokens > 1024:

@@ -42,7 +42,8 @@ TRACEBACK_LINES = 12  # lines at the end of a traceback that are recorded
 
 def shape(toy: bool):
     """The model that is measured: a GPTConfig without dropout."""
-    from gpt2.config.params import GPTConfig, openai_config
+    from gpt2.config.params import GPTConfig
+    from gpt2.model.openai import openai_config
 
     if toy:
         return GPTConfig(vocab_size=300, block_size=64, n_layer=2, n_head=2, n_embd=32, dropout=0.0)

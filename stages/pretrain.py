@@ -39,8 +39,7 @@ def main(stage: Stage) -> None:
     params = stage.param("train")
 
     def score(model: GPT) -> dict[str, float]:
-        batch_tokens = params.micro_batch_size * model.config.block_size
-        metrics, _ = hellaswag.score(model, tokenizer, completions, "completion", batch_tokens, here)
+        metrics, _ = hellaswag.score(model, tokenizer, completions, "completion", here)
         return {"acc_norm": metrics["acc_norm"]}
 
     with world() as here:

@@ -81,7 +81,7 @@ def saved(tmp_path):
 
 
 def accuracy(model: GPT) -> dict[str, float]:
-    metrics, _ = score(model, TOKENIZER, [EXAMPLE] * 3, "completion", 100, ALONE)
+    metrics, _ = score(model, TOKENIZER, [EXAMPLE] * 3, "completion", ALONE)
     return {"acc_norm": metrics["acc_norm"]}
 
 

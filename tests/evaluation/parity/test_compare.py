@@ -1,4 +1,4 @@
-"""The whole table, with small shapes in place of OpenAI's."""
+"""The whole table, with small shapes instead of OpenAI's."""
 
 import pytest
 import torch
@@ -40,11 +40,11 @@ def test_every_case_passes_for_our_checkpoint(directory, tmp_path_factory, capsy
 
 def test_prompts_must_fit_the_context(directory, tmp_path):
     params = ParityParams(**PARAMS | {"tokens": 17})
-    with pytest.raises(InputError, match=r"parity.tokens = 17: .* half of block_size = 32"):
+    with pytest.raises(InputError, match=r"parity.tokens = 17: expected at most 16, .* block_size = 32"):
         compare(directory, tmp_path, params, seed=1)
 
 
-def test_released_weights_take_the_place_of_random_ones(directory, tmp_path_factory):
+def test_openai_s_weights_replace_random_ones(directory, tmp_path_factory):
     released = tmp_path_factory.mktemp("released")
     save(GPT(openai_config("gpt2-medium")), released)
     Tokenizer.load(directory).save(released)

@@ -28,7 +28,6 @@ data:
     heldout: 0.2
 classification:
   trainable: lora
-  class_weights: balanced
   patience: 1
 """
 

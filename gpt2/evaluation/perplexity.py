@@ -19,7 +19,6 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from gpt2.model.gpt import GPT, IGNORE, summed_cross_entropy
-from gpt2.runtime.device import attention_kernels
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 BATCH_TOKENS = 8192  # that go through the model together, padding included
@@ -78,7 +77,7 @@ def score(
     streams = (chain([tokenizer.eot], tokenizer.encode_parts(document)) for document in documents)
     found = chain.from_iterable(windows(stream, model.config.block_size, stride) for stream in streams)
     nats, tokens, size = 0.0, 0, 0
-    with attention_kernels(device), torch.autocast(device.type, dtype, enabled=dtype is not None):
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
         for batch in batches(found, BATCH_TOKENS):
             inputs, targets = (tensor.to(device) for tensor in padded(batch))
             nats += negative_log_likelihood(model, inputs, targets)

@@ -105,12 +105,12 @@ BREAKAGES = {
     r"config\.json: n_layer = '2'": lambda d: edit_config(d, n_layer="2"),
     r"model\.safetensors: no such file": lambda d: (d / "model.safetensors").unlink(),
     r"model\.safetensors: not a readable": lambda d: (d / "model.safetensors").write_bytes(b"\x00" * 100),
-    r"ln_f\.bias holds infinity or what is no number": lambda d: edit_state(
+    r"ln_f\.bias holds infinity or NaN": lambda d: edit_state(
         d, lambda s: s["transformer.ln_f.bias"].fill_(float("nan"))
     ),
-    r"model\.safetensors: no such file; in pytorch_model\.bin weights are not read": lambda d: (
-        d / "model.safetensors"
-    ).rename(d / "pytorch_model.bin"),
+    r"model\.safetensors: no such file; pytorch_model\.bin cannot be read": lambda d: (d / "model.safetensors").rename(
+        d / "pytorch_model.bin"
+    ),
     r"tensor ln_f\.bias is missing": lambda d: edit_state(d, lambda s: s.pop("transformer.ln_f.bias")),
     r"tensor extra is not part": lambda d: edit_state(d, lambda s: s.update({"transformer.extra": torch.ones(1)})),
     r"tensor wpe\.weight has shape \(8, 32\), expected \(16, 32\)": lambda d: edit_state(

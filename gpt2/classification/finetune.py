@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gpt2.adapters import lora
 from gpt2.adapters.classifier import GPTClassifier, padded, predict
@@ -140,12 +140,6 @@ def finetune(
     freeze(model, params)
     sizes = trainable_parameters(model)
     bag_of_words = bag_of_words_accuracy(rows["train"], rows["test"])  # before training, which a failure would waste
-
-    def evaluate(model: nn.Module, step: int) -> dict[str, float]:
-        log_probs, actual = predict(model, data["val"].ids, params.micro_batch_size), np.array(data["val"].labels)
-        correct = log_probs.argmax(axis=1) == actual
-        return {"loss": -float(log_probs[np.arange(len(actual)), actual].mean()), "accuracy": float(correct.mean())}
-
     history = Trainer(
         model,
         data["train"],
@@ -153,7 +147,7 @@ def finetune(
         world=world,
         seed=seed,
         scratch=scratch,
-        evaluate=evaluate,
+        evaluate=lambda model, step: loss_and_accuracy(model, data["val"], params.micro_batch_size),
         keep_best=True,
         patience=params.patience,
     ).fit()
@@ -175,6 +169,13 @@ def finetune(
     }
     classes = by_class(actual, predicted, labels)
     return Classified(model, history, metrics, classes, predictions(log_probs, rows["test"], labels))
+
+
+def loss_and_accuracy(model: GPTClassifier, data: LabelledTexts, batch_size: int) -> dict[str, float]:
+    """Mean loss in nats per text, and the share of texts whose label is predicted."""
+    log_probs, actual = predict(model, data.ids, batch_size), np.array(data.labels)
+    correct = log_probs.argmax(axis=1) == actual
+    return {"loss": -float(log_probs[np.arange(len(actual)), actual].mean()), "accuracy": float(correct.mean())}
 
 
 def predictions(log_probs: np.ndarray, rows: list[dict], labels: list[str]) -> list[dict]:

@@ -19,7 +19,6 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from gpt2.model.gpt import GPT, IGNORE, summed_cross_entropy
-from gpt2.runtime.device import attention_kernels
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 BATCH_TOKENS = 8192  # tokens that go through the model together, padding included
@@ -85,7 +84,7 @@ def score(
             stream = chain([tokenizer.eot], tokenizer.encode_parts(document))
             yield from windows(stream, model.config.block_size, stride)
 
-    with attention_kernels(device), torch.autocast(device.type, dtype, enabled=dtype is not None):
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
         for batch in batches(all_windows(), BATCH_TOKENS):
             inputs, targets = (tensor.to(device) for tensor in padded(batch))
             nats += negative_log_likelihood(model, inputs, targets)

@@ -11,7 +11,6 @@ from gpt2.adapters import lora
 from gpt2.config.params import LoRAParams
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
-from gpt2.model.openai import openai_config
 from tests.small import CONFIG, small_model
 
 TARGETS = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
@@ -91,15 +90,3 @@ def test_peft_computes_and_merges_the_same(params, tmp_path):
     merged = checkpoint.to_hf(ours.state_dict())
     for name, tensor in theirs.merge_and_unload().transformer.state_dict().items():
         assert (tensor - merged[f"transformer.{name}"]).abs().max() < 1e-6, name
-
-
-def test_of_gpt2_less_than_three_percent_are_trained():
-    with torch.device("meta"):
-        model = GPT(openai_config("gpt2"))
-        lora.add_lora(model, LoRAParams(rank=8, alpha=16.0, targets=TARGETS))
-    trained, kept = (
-        sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad == wanted)
-        for wanted in (True, False)
-    )
-    assert trained == 12 * 8 * sum((768 + 3 * 768, 768 + 768, 768 + 4 * 768, 4 * 768 + 768))  # a block's four layers
-    assert trained / (trained + kept) < 0.03

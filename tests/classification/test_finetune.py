@@ -20,7 +20,7 @@ from gpt2.classification.finetune import (
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_json
 from gpt2.config.params import ClassificationParams
-from gpt2.training.trainer import Trainer
+from gpt2.training.optim import learning_rate
 from tests.small import ALONE, CLASSIFICATION, CONFIG, byte_tokenizer, small_model
 
 LABELS = ["cold", "hot"]
@@ -171,19 +171,16 @@ def test_what_is_tested_is_the_model_of_the_lowest_validation_loss(tmp_path):
 
 
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path, monkeypatch):
-    step = Trainer._step
-
-    def dying(trainer, number):
-        if number == 7:
+    def dying_rate(step, params):
+        if step == 7:
             raise KeyboardInterrupt
-        return step(trainer, number)
+        return learning_rate(step, params)
 
-    how = {"trainable": "lora"}
-    whole = finetuned(tmp_path / "whole", **how)
+    whole = finetuned(tmp_path / "whole", trainable="lora")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "_step", dying)
-        finetuned(tmp_path / "parts", **how)
-    again = finetuned(tmp_path / "parts", **how)
+        patch.setattr("gpt2.training.trainer.learning_rate", dying_rate)
+        finetuned(tmp_path / "parts", trainable="lora")
+    again = finetuned(tmp_path / "parts", trainable="lora")
     assert again.history.train == whole.history.train and again.metrics == whole.metrics
     save(whole.model, LABELS, tmp_path / "first")
     save(again.model, LABELS, tmp_path / "second")

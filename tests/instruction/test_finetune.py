@@ -9,8 +9,9 @@ from gpt2.adapters import lora
 from gpt2.common.errors import InputError
 from gpt2.config.params import InstructionParams
 from gpt2.instruction.alpaca import prompt
-from gpt2.instruction.finetune import Instructed, ResponseModel, Responses, answer, finetune, rouge_l
+from gpt2.instruction.finetune import Instructed, Responses, answer, finetune, rouge_l
 from gpt2.model import checkpoint
+from gpt2.model.gpt import IGNORE
 from gpt2.training.resume import Checkpoints
 from gpt2.training.trainer import mean_loss
 from tests.loopback_judge import judging
@@ -37,58 +38,25 @@ def params(**changes) -> InstructionParams:
 def test_only_the_response_and_its_end_are_targets():
     data = Responses(ROWS, TOKENIZER, BLOCK, "train.jsonl")
     inputs, targets = data.batch(np.arange(2))
-    places, tokens = targets
-    rows = places // inputs.size(1)
-    for number, row in enumerate(ROWS):
-        own = places[rows == number] - number * inputs.size(1)
-        assert TOKENIZER.decode(tokens[rows == number].tolist()) == row["output"] + "<|endoftext|>"
-        assert TOKENIZER.decode(inputs[number, : own[0] + 1].tolist()) == prompt(row["instruction"], row["input"])
-        assert torch.equal(inputs[number, own[1:]], tokens[rows == number][:-1])
-    assert data.targets(np.arange(2)) == len(tokens) == sum(len(row["output"]) + 1 for row in ROWS)
-
-
-def scored_and_labels() -> tuple[Responses, torch.Tensor]:
-    """The two rows, and what transformers' loss takes for them: (B, T) token ids, -100 where nothing is scored."""
-    data = Responses(ROWS, TOKENIZER, BLOCK, "train.jsonl")
-    inputs, _ = data.batch(np.arange(2))
-    labels = torch.full((2, inputs.size(1) + 1), -100)
-    for number, row in enumerate(ROWS):
-        start = len(TOKENIZER.encode(prompt(row["instruction"], row["input"])))
-        response = [*TOKENIZER.encode(row["output"]), TOKENIZER.eot]
-        labels[number, start : start + len(response)] = torch.tensor(response)
-    return data, labels
-
-
-def test_prompt_and_padding_have_no_gradient():
-    data, labels = scored_and_labels()
-    inputs, targets = data.batch(np.arange(2))
-    model = small_model(vocab_size=257, block_size=BLOCK, dropout=0.0)
-    last = []  # the residual stream that logits are made of, (B, T, C)
-    model.ln_f.register_forward_hook(lambda module, args, hidden: (hidden.retain_grad(), last.append(hidden))[1])
-    ResponseModel(model)(inputs, targets).backward()
-    (hidden,) = last
-    assert torch.equal(hidden.grad.abs().sum(dim=2) > 0, labels[:, 1:] != -100)
-
-
-def test_no_value_in_a_batch_decides_a_shape():
-    """As tensors without values show: where one did, a GPU would have to hand it to the host before it goes on."""
-    batch = Responses(ROWS, TOKENIZER, BLOCK, "train.jsonl").batch(np.arange(2))
-    model = ResponseModel(small_model(vocab_size=257, block_size=BLOCK)).to("meta")
-    loss = model(*(tensor.to("meta") for tensor in batch))
-    loss.backward()
-    assert loss.shape == () and loss.is_meta
+    assert inputs.shape == targets.shape
+    for row, tokens, labels in zip(ROWS, inputs, targets, strict=True):
+        scored = (labels != IGNORE).nonzero().flatten()
+        assert TOKENIZER.decode(labels[scored].tolist()) == row["output"] + "<|endoftext|>"
+        assert TOKENIZER.decode(tokens[: scored[0] + 1].tolist()) == prompt(row["instruction"], row["input"])
+        assert torch.equal(tokens[scored[1:]], labels[scored[:-1]])  # a target is the next input
+        assert (tokens[scored[-1] + 1 :] == TOKENIZER.eot).all()
+    assert data.targets(np.arange(2)) == (targets != IGNORE).sum()
 
 
 @torch.no_grad()
-def test_the_loss_is_that_of_transformers_with_masked_labels(tmp_path):
-    data, labels = scored_and_labels()
+def test_the_loss_is_that_of_transformers(tmp_path):
+    data = Responses(ROWS, TOKENIZER, BLOCK, "train.jsonl")
     inputs, targets = data.batch(np.arange(2))
     model = small_model(vocab_size=257, block_size=BLOCK, dropout=0.0)
     checkpoint.save(model, tmp_path)
     theirs = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
-    whole = torch.cat((inputs, torch.full((2, 1), TOKENIZER.eot)), dim=1)  # the end of the longest, which is no input
-    mean = theirs(whole, labels=labels).loss
-    assert ResponseModel(model)(inputs, targets).item() / targets.size(1) == pytest.approx(mean.item(), rel=1e-5)
+    mean = theirs(inputs, labels=inputs, shift_labels=targets).loss
+    assert model(inputs, targets).item() / data.targets(np.arange(2)) == pytest.approx(mean.item(), rel=1e-5)
 
 
 def test_examples_longer_than_the_context_are_left_out_and_counted():
@@ -144,7 +112,7 @@ def test_the_weights_of_the_lowest_loss_are_kept_and_patience_ends_training(tmp_
     losses = {row["step"]: row["loss"] for row in done.history.val}
     assert done.metrics["best_step"] == min(losses, key=losses.get) == max(losses) - 2 < 198
     data = Responses(ROWS, TOKENIZER, BLOCK, "val.jsonl")
-    kept = mean_loss(ResponseModel(done.model.eval()), data, 4, ALONE)
+    kept = mean_loss(done.model.eval(), data, 4, ALONE)
     assert kept == pytest.approx(min(losses.values()), rel=1e-5)
     assert done.metrics["val_loss"] == min(losses.values())
 

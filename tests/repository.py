@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
+IDENTITY = {f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
 
 class Folder:
     """A folder in which commands run, and processes are started, found and waited for."""
@@ -30,7 +32,7 @@ class Folder:
 
     def _environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore", **self.environment}
+        environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore", **IDENTITY, **self.environment}
         environment.pop("DVC_ROOT", None)
         return environment
 
@@ -93,8 +95,7 @@ class Repository(Folder):
 
     def commit(self) -> None:
         self.ok("git", "add", "--all")
-        identity = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"]
-        self.ok("git", *identity, "commit", "--quiet", "--message", "state")
+        self.ok("git", "commit", "--quiet", "--message", "state")
 
     def restore(self) -> None:
         """Back to what was committed, with its data."""
@@ -104,3 +105,16 @@ class Repository(Folder):
     @staticmethod
     def _git(*arguments: str, cwd: Path) -> str:
         return subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+
+class Clone(Repository):
+    """A git clone of a repository, with its data and with its DVC cache, which clones of the clone use too."""
+
+    def __init__(self, origin: Path, place: Path, **environment: str):
+        settings = place / "settings"
+        Folder.__init__(self, place / "lab", HF_HUB_OFFLINE="1", DVC_GLOBAL_CONFIG_DIR=str(settings), **environment)
+        settings.mkdir()
+        (settings / "config").write_text(f"[cache]\n    dir = {place / 'cache'}\n")
+        shutil.copytree(origin / ".dvc/cache", place / "cache", copy_function=os.link)
+        self._git("clone", "--quiet", str(origin), str(self.path), cwd=place)
+        self.ok("dvc", "checkout")

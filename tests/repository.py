@@ -108,13 +108,12 @@ class Repository(Folder):
 
 
 class Clone(Repository):
-    """A git clone of a repository, with its data and with its DVC cache, which clones of the clone use too."""
+    """A git clone of a repository, with its data. The clone, and clones of the clone, use the repository's DVC cache."""
 
-    def __init__(self, origin: Path, place: Path, **environment: str):
+    def __init__(self, origin: Path, place: Path):
         settings = place / "settings"
-        Folder.__init__(self, place / "lab", HF_HUB_OFFLINE="1", DVC_GLOBAL_CONFIG_DIR=str(settings), **environment)
+        Folder.__init__(self, place / "lab", HF_HUB_OFFLINE="1", DVC_GLOBAL_CONFIG_DIR=str(settings))
         settings.mkdir()
-        (settings / "config").write_text(f"[cache]\n    dir = {place / 'cache'}\n")
-        shutil.copytree(origin / ".dvc/cache", place / "cache", copy_function=os.link)
+        (settings / "config").write_text(f"[cache]\n    dir = {origin / '.dvc/cache'}\n")
         self._git("clone", "--quiet", str(origin), str(self.path), cwd=place)
         self.ok("dvc", "checkout")

@@ -89,7 +89,7 @@ class Repository(Folder):
             if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, place / name)
-        self.ok("git", "init", "--quiet")
+        self.ok("git", "init", "--quiet", "--initial-branch", "main")
         self.ok(sys.executable, "-m", "stages.profile", profile)
         self.commit()
 

@@ -54,7 +54,7 @@ def pattern(line: str, numbers_vary: bool) -> str:
     words = []
     for word in line.split():
         anything = ".*".join(map(re.escape, word.split("...")))
-        words.append(r"\S*\d\S*" if numbers_vary and re.search(r"\d", word) else anything)
+        words.append(r"\S+" if numbers_vary and re.search(r"\d", word) else anything)
     return r"\s+".join(words)
 
 

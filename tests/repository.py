@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
+IDENTITY = {f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
 
 class Folder:
     """A folder in which to run commands, and to start and find processes."""
@@ -30,7 +32,7 @@ class Folder:
 
     def _environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore", **self.environment}
+        environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore", **IDENTITY, **self.environment}
         environment.pop("DVC_ROOT", None)
         return environment
 
@@ -87,14 +89,13 @@ class Repository(Folder):
             if (ROOT / name).is_file() and not name.startswith("reports/") and name != "dvc.lock":
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, place / name)
-        self.ok("git", "init", "--quiet")
+        self.ok("git", "init", "--quiet", "--initial-branch", "main")
         self.ok(sys.executable, "-m", "stages.profile", profile)
         self.commit()
 
     def commit(self) -> None:
         self.ok("git", "add", "--all")
-        identity = ["-c", "user.name=tester", "-c", "user.email=tester@example.org"]
-        self.ok("git", *identity, "commit", "--quiet", "--message", "state")
+        self.ok("git", "commit", "--quiet", "--message", "state")
 
     def restore(self) -> None:
         """Restores the committed files and their data."""
@@ -104,3 +105,15 @@ class Repository(Folder):
     @staticmethod
     def _git(*arguments: str, cwd: Path) -> str:
         return subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+
+class Clone(Repository):
+    """A git clone of a repository, with its data. The clone, and clones of the clone, use the repository's DVC cache."""
+
+    def __init__(self, origin: Path, place: Path):
+        settings = place / "settings"
+        Folder.__init__(self, place / "lab", HF_HUB_OFFLINE="1", DVC_GLOBAL_CONFIG_DIR=str(settings))
+        settings.mkdir()
+        (settings / "config").write_text(f"[cache]\n    dir = {origin / '.dvc/cache'}\n")
+        self._git("clone", "--quiet", str(origin), str(self.path), cwd=place)
+        self.ok("dvc", "checkout")

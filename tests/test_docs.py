@@ -1,4 +1,4 @@
-"""The pages say what is so: what they link to exists, names stand in the code, figures are those of reports/."""
+"""What the pages say exists: files, headings, names in the code, params, commands, figures, quoted code."""
 
 import ast
 import re
@@ -9,22 +9,18 @@ from ruamel.yaml import YAML
 
 from gpt2.__main__ import COMMANDS
 from tests.conftest import ROOT
-from tests.figures import FIGURE, known, like, value
+from tests.figures import FIGURE, formatted_like, updated, value
+from tests.pages import PAGES, Example, console_blocks, read
 
-PAGES = ["README.md", "profiles/README.md", "benchmarks/README.md", "data/local/README.md"]
-PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#\s]*)(?:#([\w-]+))?(?: \"[^\"]*\")?\)")
-
-
-def read(path: str) -> str:
-    return (ROOT / path).read_text(encoding="utf-8")
+QUOTE = re.compile(r"^```python\n# (gpt2/[\w/]+\.py)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def links(page: str) -> list[tuple[str, str, str]]:
     """Text, path from the root, and anchor of every link that stays in the repository."""
-    found = [match.groups() for match in LINK.finditer(read(page)) if not match[2].startswith("http")]
+    local = [match.groups() for match in LINK.finditer(read(page)) if not match[2].startswith("http")]
     folder = (ROOT / page).parent
-    return [(text, str((folder / to).resolve().relative_to(ROOT)) if to else page, at) for text, to, at in found]
+    return [(text, str((folder / to).resolve().relative_to(ROOT)) if to else page, at) for text, to, at in local]
 
 
 def defined(tree: ast.AST, name: str) -> bool:
@@ -47,62 +43,67 @@ def has_param(name: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
+def test_links_lead_to_files_headings_and_names(page):
     for text, path, anchor in links(page):
-        assert (ROOT / path).exists(), f"{page}: [{text}] leads to {path}, which is not there"
+        assert (ROOT / path).exists(), f"{page}: [{text}] leads to {path}, which does not exist"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", read(path), flags=re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
             assert anchor in slugs, f"{page}: {path} has no heading #{anchor}"
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_names_that_are_links_stand_in_their_file(page):
-    for text, path, _ in links(page):
         name = text.strip("`")
-        if name == text:
-            continue
-        if path.endswith(".py") and not name.endswith(".py"):
+        if name != text and path.endswith(".py") and not name.endswith(".py"):
             assert defined(ast.parse(read(path)), name), f"{page}: {path} does not define {name}"
-        if path == "params.yaml" and name != path:
+        if name not in (text, path) and path == "params.yaml":
             assert has_param(name), f"{page}: params.yaml has no {name}"
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_name_modules_and_params_that_exist(page):
+def test_commands_and_paths_name_what_exists(page):
     text = read(page)
     for module in re.findall(r"-m ((?:gpt2|stages|benchmarks|tests)(?:\.\w+)+)", text):
-        path = ROOT / module.replace(".", "/")
-        assert path.with_suffix(".py").exists(), f"{page}: no module {module}"
-    for command in re.findall(r"-m gpt2 (\w+)", text):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), f"{page}: no module {module}"
+    for path in re.findall(r"`((?:gpt2|stages|benchmarks|tests)/[\w/.]*)`", text):
+        assert (ROOT / path).exists(), f"{page}: no file {path}"
+    for command in re.findall(r"-m gpt2 ([a-z]\w*)", text):
         assert command in COMMANDS, f"{page}: no command {command}"
+    refused = re.findall(r"Key '(\w+)' is not in struct", text)  # examples of a wrong key
     for name in re.findall(r"-S '?([\w.]+)=", text):
-        assert has_param(name), f"{page}: params.yaml has no {name}"
+        assert has_param(name) or name.split(".")[-1] in refused, f"{page}: params.yaml has no {name}"
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_figures_are_those_of_the_reports(page):
-    wrong = []
-    quoted = re.findall(r"\]\(\S*reports/\S+ \"", read(page))
-    assert len(quoted) == len(FIGURE.findall(read(page))), f"{page}: a figure is not written as tests/figures.py says"
-    for written, path, key in FIGURE.findall(read(page)):
-        right = known(written, path, key)
-        if written not in right:
-            wrong.append(f"{written} should be {' or '.join(right) or 'of another key'}: {key} of {path}")
-    mend = "`python -m tests.figures` puts in the figures of reports/; then read the sentences around them again"
-    assert not wrong, f"{page}: {mend}\n" + "\n".join(wrong)
+    text = read(page)
+    quoted = re.findall(r"\]\(\S*reports/\S+ \"", text)
+    assert len(quoted) == len(FIGURE.findall(text)), f"{page}: a figure is not written as tests/figures.py says"
+    right, remedy = updated(text), "`python -m tests.figures` corrects them; then check the sentences around them"
+    assert text.splitlines() == right.splitlines(), f"{page}: figures differ from reports/: {remedy}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_quoted_code_is_in_its_file(page):
+    for path, quote in QUOTE.findall(read(page)):
+        code = iter([line.strip() for line in read(path).splitlines()])
+        for line in filter(None, map(str.strip, quote.splitlines())):
+            assert line == "..." or line in code, f"{page}: {path} does not have, in this order: {line}"
 
 
 def test_a_figure_is_compared_with_as_many_digits_as_are_written():
     report = "step,loss\n0,8.3\n150,5.18615\n"
-    assert like("5.186", value(report, "val.csv", "loss, step=150")) == "5.186"
-    assert like("1,000", value('{"a": {"n": 1228800}}', "metrics.json", "a.n")) == "1,228,800"
-    assert like("9e-05", 1.2397e-05) == "1e-05"
+    assert formatted_like("5.186", value(report, "val.csv", "loss, step=150")) == "5.186"
+    assert formatted_like("1,000", value('{"a": {"n": 1228800}}', "metrics.json", "a.n")) == "1,228,800"
+    assert formatted_like("9e-05", 1.2397e-05) == "1e-05"
     with pytest.raises(KeyError):
         value(report, "val.csv", "loss, step=7")
 
 
-def test_a_name_is_found_where_it_is_defined_only():
+def test_a_name_is_found_only_where_it_is_defined():
     tree = ast.parse("N: int = 3\nclass A:\n    def f(self): pass\ndef g(): pass\n")
     assert all(defined(tree, name) for name in ("N", "A", "A.f", "g"))
     assert not any(defined(tree, name) for name in ("f", "A.g", "g.f", "h"))
+
+
+def test_a_console_block_is_read_as_a_shell_reads_it():
+    page = "1. a list\n\n   ```console\n   $ a \\\n       b  # c\n   d\n\n   $ e <<'EOF'\n   f\n   EOF\n   ```\n"
+    (block,) = console_blocks(page)
+    assert block == [Example("a \\\n    b  # c", ("d",)), Example("e <<'EOF'\nf\nEOF", ())]

@@ -31,14 +31,6 @@ DOWNSTREAM = [
 ]
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory) -> Repository:
-    repository = Repository(tmp_path_factory.mktemp("chain"), "smoke", HF_HUB_OFFLINE="1")
-    repository.ok("dvc", "repro")
-    repository.commit()
-    return repository
-
-
 def test_every_stage_ran_and_a_second_repro_does_nothing(chain):
     locked = YAML(typ="safe").load(chain.path / "dvc.lock")["stages"]
     declared = YAML(typ="safe").load(chain.path / "dvc.yaml")["stages"]

@@ -120,7 +120,6 @@ def generate(toy: bool, report: dict) -> Iterator[dict]:
 
     from benchmarks.generate import our_tokens, race, their_tokens
     from benchmarks.train import DEVICE, in_transformers, initial
-    from gpt2.generation.quantize import prepare
     from gpt2.runtime.device import autocast_dtype
 
     ours = initial(shape(toy)).eval()
@@ -135,8 +134,7 @@ def generate(toy: bool, report: dict) -> Iterator[dict]:
 
     def results(dtype: torch.dtype, compiled: bool, repeats: int) -> Iterator[tuple[int, dict, dict]]:
         """Batch size, and what `race` found for ours and for transformers."""
-        model, precision = copy.deepcopy(ours), str(dtype).removeprefix("torch.")
-        prepare(model, precision, compiled=compiled)
+        model = copy.deepcopy(ours).to(dtype)
         competitors = {
             "ours": partial(our_tokens, model, compiled=compiled),
             "transformers": partial(their_tokens, copy.deepcopy(theirs).to(dtype)),

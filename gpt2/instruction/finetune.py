@@ -150,9 +150,9 @@ def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:
     before, after = rouge_l(expected, base), rouge_l(expected, tuned)
     return {
         "rouge_l_before": float(before.mean()),
-        "rouge_l_before_stderr": float(before.std() / np.sqrt(n)),
+        "rouge_l_before_stderr": float(np.sqrt(before.var() / max(n - 1, 1))),
         "rouge_l": float(after.mean()),
-        "rouge_l_stderr": float(after.std() / np.sqrt(n)),
+        "rouge_l_stderr": float(np.sqrt(after.var() / max(n - 1, 1))),
         "exact_match": sum(a == b for a, b in zip(expected, tuned, strict=True)) / n,
         "n": n,
     }

@@ -58,7 +58,7 @@ def _print_labels(args: argparse.Namespace) -> None:
     given = [argument_text(text) for text in args.texts]
     if "-" in given and len(given) > 1:
         raise InputError("-: expected no texts beside it, since it stands for those of standard input")
-    for number, text in enumerate(given=1):
+    for number, text in enumerate(given, start=1):
         if not text.strip():
             raise InputError(f"text {number} of {len(given)} = {text!r}: expected a text that is not empty")
     classifier = Classifier(args.model)

@@ -108,7 +108,7 @@ class Repository(Folder):
 
 
 class Clone(Repository):
-    """A git clone of a repository, with its data. The clone, and clones of the clone, use the repository's DVC cache."""
+    """A git clone of a repository, with its data. It and its own clones use the DVC cache of the repository."""
 
     def __init__(self, origin: Path, place: Path):
         settings = place / "settings"

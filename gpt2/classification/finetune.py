@@ -20,6 +20,7 @@ from gpt2.config.params import ClassificationParams
 from gpt2.model.gpt import GPT
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.training.optim import fine_tuning
 from gpt2.training.trainer import History, Trainer, trainable_parameters
 
 # --- data ----------------------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def finetune(
     history = Trainer(
         model,
         data["train"],
-        params,
+        fine_tuning(params),
         world=world,
         seed=seed,
         scratch=scratch,

@@ -5,7 +5,7 @@ code that constructs a section; `params.yaml` holds every field (see `stages/par
 defaults of a class. The string below a field is its description in docs/params.md.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -57,8 +57,8 @@ class GPTConfig(ModelParams):
     """number of tokens in the vocabulary"""
 
 
-class OptimParams(Section):
-    """One training run: its length, batches, optimizer and learning rate."""
+class RunParams(Section):
+    """One training run: its length, its batches and its peak learning rate."""
 
     steps: PositiveInt
     """optimizer steps"""
@@ -66,33 +66,18 @@ class OptimParams(Section):
     """samples per optimizer step, summed over all processes"""
     micro_batch_size: PositiveInt
     """samples per forward pass of one process; must divide batch_size"""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """muon: Muon for the matrices of the blocks, AdamW for all other parameters"""
-    schedule: Literal["cosine", "wsd"] = "cosine"
-    """learning rate after the warmup; wsd: constant, then a linear decay"""
     lr: PositiveFloat
     """peak learning rate"""
-    min_lr_rate: Share = 0.1
-    """learning rate at the last step, as a fraction of lr"""
     warmup_steps: NonNegativeInt = 0
     """steps over which the learning rate rises linearly from zero to lr"""
-    decay_rate: Share = 0.2
-    """fraction of the steps that the decay of wsd takes at the end; the decay never starts before the warmup is over"""
     weight_decay: NonNegativeFloat = 0.1
     """weight decay of matrices and embeddings; biases and LayerNorms have none"""
-    beta1: ClassVar[float] = 0.9  # AdamW: decay rate of the running mean of the gradient
-    beta2: Probability = 0.95
-    """AdamW: decay rate of the running mean of the squared gradient"""
-    grad_clip: PositiveFloat = 1.0
-    """maximum global norm of the gradient"""
     precision: Precision = "auto"
     """precision of matrix products; auto: bfloat16 where the hardware supports it"""
     compile: Literal["auto", "always", "never"] = "auto"
     """torch.compile; auto: where it is supported"""
     eval_every: PositiveInt = 100
     """steps between evaluations"""
-    checkpoint_every: PositiveInt = 100
-    """steps between checkpoints; an interrupted run resumes from the last one"""
 
     @field_validator("micro_batch_size")
     @classmethod
@@ -101,6 +86,25 @@ class OptimParams(Section):
         if batch_size is not None and batch_size % micro_batch_size:
             raise ValueError(f"must divide batch_size = {batch_size}")
         return micro_batch_size
+
+
+class OptimParams(RunParams):
+    """A training run with its optimizer and the course of its learning rate."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the matrices of the blocks, AdamW for all other parameters"""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """learning rate after the warmup; wsd: constant, then a linear decay"""
+    min_lr_rate: Share = 0.1
+    """learning rate at the last step, as a fraction of lr"""
+    decay_rate: Share = 0.2
+    """fraction of the steps that the decay of wsd takes at the end; the decay never starts before the warmup is over"""
+    beta2: Probability = 0.95
+    """AdamW: decay rate of the running mean of the squared gradient"""
+    grad_clip: PositiveFloat = 1.0
+    """maximum global norm of the gradient"""
+    checkpoint_every: PositiveInt = 100
+    """steps between checkpoints; an interrupted run resumes from the last one"""
 
 
 class TrainParams(OptimParams):
@@ -128,17 +132,11 @@ class TrainParams(OptimParams):
         return every
 
 
-class FineTuneParams(OptimParams):
-    """Training that continues from a trained model and keeps the weights with the lowest validation loss."""
+class FineTuneParams(RunParams):
+    """Training that continues from a trained model and keeps the weights with the lowest validation loss.
 
-    # Pretraining has fields for these; a short run needs no tuning of them.
-    optimizer: ClassVar[str] = "adamw"
-    schedule: ClassVar[str] = "cosine"
-    min_lr_rate: ClassVar[float] = 0.1
-    decay_rate: ClassVar[float] = 0.0
-    beta2: ClassVar[float] = 0.95
-    grad_clip: ClassVar[float] = 1.0
-    checkpoint_every: ClassVar[property] = property(lambda self: self.eval_every)
+    `gpt2/training/optim.py` sets the optimizer and the schedule, which are the same for every fine-tuning.
+    """
 
     eval_every: PositiveInt = 100
     """steps between evaluations; a checkpoint is written at the same steps"""

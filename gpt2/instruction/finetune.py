@@ -23,6 +23,7 @@ from gpt2.instruction.alpaca import prompt
 from gpt2.model.gpt import GPT, IGNORE, summed_cross_entropy
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.training.optim import fine_tuning
 from gpt2.training.trainer import History, Trainer, mean_loss, trainable_parameters
 
 
@@ -126,7 +127,7 @@ def finetune(
     history = Trainer(
         ResponseModel(model),
         data["train"],
-        params,
+        fine_tuning(params),
         world=world,
         seed=seed,
         scratch=scratch,

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from gpt2.common.errors import InputError
-from gpt2.config.params import OptimParams
+from gpt2.config.params import FineTuneParams, OptimParams, RunParams
+
+BETA1 = 0.9  # AdamW: decay rate of the running mean of the gradient
 
 # The ends of the names of a block's weights, and how many matrices each weight holds: the three (C, C) matrices of
 # queries, keys and values are one (3C, C) weight only so that they take one product.
@@ -22,7 +24,7 @@ def adamw(parameters: Iterable[nn.Parameter], params: OptimParams) -> torch.opti
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=params.lr, betas=(params.beta1, params.beta2), fused=True)
+    return torch.optim.AdamW(groups, lr=params.lr, betas=(BETA1, params.beta2), fused=True)
 
 
 class MuonAdamW:
@@ -90,6 +92,19 @@ def make_optimizer(model: nn.Module, params: OptimParams) -> torch.optim.AdamW |
     """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return MuonAdamW(trained, params) if params.optimizer == "muon" else adamw(trained.values(), params)
+
+
+def fine_tuning(params: FineTuneParams) -> OptimParams:
+    """The params of a fine-tuning run, completed with those that short runs share and need not tune."""
+    return OptimParams(
+        **params.model_dump(include=set(RunParams.model_fields)),
+        optimizer="adamw",
+        schedule="cosine",
+        min_lr_rate=0.1,
+        beta2=0.95,
+        grad_clip=1.0,
+        checkpoint_every=params.eval_every,
+    )
 
 
 def learning_rate(step: int, params: OptimParams) -> float:

@@ -96,7 +96,7 @@ class Trainer:
         self.evaluate, self.sample = evaluate, sample
         self.keep_best, self.patience, self.flops_per_token = keep_best, patience, flops_per_token
         self.best: dict[str, Tensor] = {}  # with keep_best: the trained parameters as of best_step, on the CPU
-        self.numbers = range(world.rank, micro_batches, world.size)  # this process's micro-batches of each step
+        self.micro_batches = range(world.rank, micro_batches, world.size)  # this process's share of each step's
         self.order = BatchOrder(len(data), params.batch_size, seed, data.lengths)
         self.optimizer = make_optimizer(model, params)
         self.checkpoints = Checkpoints(scratch)
@@ -113,7 +113,7 @@ class Trainer:
         self._resume()
         params, world, history = self.params, self.world, self.history
         timed_from = history.step + WARMUP_SHARE * (params.steps - history.step)
-        forward, batches = self._compiled_and_parallel(), self._micro_batches(history.step)
+        forward, batches = self._compiled_and_parallel(), self._batches(history.step)
         self.model.train()
         with bar(total=params.steps, initial=history.step, desc="train", unit="step", disable=not world.main) as pbar:
             self._evaluate_if_due()
@@ -124,11 +124,11 @@ class Trainer:
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
                 loss = torch.zeros((), device=world.device)  # this process's share of the mean over the global batch
-                for number in self.numbers:
+                for micro_batch in self.micro_batches:  # gradients accumulate: each backward adds to them
                     inputs, targets, n_targets = batch
                     if self.has_dropout:
-                        seed_dropout(self.seed, step, number)
-                    last = number == self.numbers[-1]  # only then do processes add up their gradients
+                        seed_dropout(self.seed, step, micro_batch)
+                    last = micro_batch == self.micro_batches[-1]  # only then do processes add up their gradients
                     with nullcontext() if last or world.size == 1 else forward.no_sync():
                         with self.autocast():
                             share = forward(inputs, targets) / n_targets
@@ -160,14 +160,14 @@ class Trainer:
         """The context in which forward passes run."""
         return nullcontext() if self.dtype is None else torch.autocast(self.world.device.type, self.dtype)
 
-    def _micro_batches(self, first_step: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+    def _batches(self, first_step: int) -> Iterator[tuple[Tensor, Tensor, int]]:
         """This process's micro-batches from a step on: inputs, targets, and scored targets of the whole step."""
         size = self.params.micro_batch_size
         for step in range(first_step, self.params.steps):
             ids = self.order.ids(step)
             n_targets = self.data.targets(ids)
-            for number in self.numbers:
-                inputs, targets = self.data.batch(ids[number * size : (number + 1) * size])
+            for micro_batch in self.micro_batches:
+                inputs, targets = self.data.batch(ids[micro_batch * size : (micro_batch + 1) * size])
                 yield move(inputs, self.world.device), move(targets, self.world.device), n_targets
 
     def _compiled_and_parallel(self) -> nn.Module:

@@ -10,9 +10,9 @@ from gpt2.adapters import lora
 from gpt2.adapters.classifier import GPTClassifier
 from gpt2.classification.finetune import freeze
 from gpt2.common.errors import InputError
-from gpt2.config.params import ClassificationParams, GPTConfig, LoRAParams, OptimParams
+from gpt2.config.params import ClassificationParams, GPTConfig, LoRAParams, OptimParams, RunParams
 from gpt2.model.gpt import GPT
-from gpt2.training.optim import learning_rate, make_optimizer
+from gpt2.training.optim import fine_tuning, learning_rate, make_optimizer
 from tests.small import CLASSIFICATION, CONFIG, OPTIM, small_model
 
 # --- learning rate -------------------------------------------------------------------------------------------------
@@ -56,6 +56,15 @@ def test_decay_takes_what_warmup_leaves():
 @pytest.mark.parametrize("schedule", ["cosine", "wsd"])
 def test_the_course_scales_with_lr(schedule):
     assert rates(schedule=schedule, lr=0.003) == pytest.approx([0.003 * rate for rate in rates(schedule=schedule)])
+
+
+def test_fine_tuning_keeps_its_own_params_and_checkpoints_when_it_evaluates():
+    params = ClassificationParams(**{**CLASSIFICATION, "lr": 0.03, "eval_every": 7})
+    completed = fine_tuning(params)
+    assert completed.checkpoint_every == 7 and completed.optimizer == "adamw"
+    assert completed.model_dump(include=set(RunParams.model_fields)) == params.model_dump(
+        include=set(RunParams.model_fields)
+    )
 
 
 # --- AdamW ---------------------------------------------------------------------------------------------------------

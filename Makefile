@@ -1,5 +1,7 @@
-# make repro: from a fresh machine (Python 3.11, git, make) to reports/index.html.   make test: the tests.
-# make verify: repro, and whether its results are the committed ones.
+# make repro   runs the chain on a machine with Python 3.11, git and make, and writes reports/index.html
+# make verify  runs the chain and compares its results with the committed ones
+# make test    runs the tests
+# make lint    checks the style of the code
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 

@@ -1,20 +1,18 @@
-"""Speed of generation beside transformers.
+"""Speed of generation compared with transformers.
 
     python -m benchmarks.generate                    # GPT-2 124M, 32 + 128 tokens, one text and eight
     python -m benchmarks.generate --batch-sizes 1    # one text alone
 
-For each precision all take turns, several times, on the same prompts and weights (random, of GPT-2's shape), and their
-median speed counts; half of the time goes to nothing but reading weights, so what a machine's memory gives is printed
-beside them:
+All competitors take turns, several times per precision, on the same prompts and random weights of GPT-2's shape, and
+their median speeds count. Much of the time goes to reading the weights, so the memory bandwidth is printed too.
 
-- ours, compiled: gpt2.generation.generate after quantize.prepare, with `compiled` where there is a compiler (what
-  compilation takes is printed and not counted);
-- ours: the same without;
-- transformers: GPT2LMHeadModel.generate with its cache, in float32 and in bfloat16; int8 is compared with the latter.
+- ours, compiled: gpt2.generation.generate with `compiled`, if there is a compiler. The time that compilation takes is
+  printed and not counted.
+- ours: the same without compilation.
+- transformers: GPT2LMHeadModel.generate with its cache.
 
-In float32 all must give the same greedy tokens. For fewer bits the error of the logits is printed: root of the mean
-square of the difference from float32, in units of the logits' standard deviation, and how often the likeliest token is
-the same.
+In float32 all must give the same greedy tokens. For bfloat16 the error of the logits is printed: the root mean square
+of the difference from float32 relative to the logits' standard deviation, and how often the likeliest tokens are equal.
 """
 
 import argparse
@@ -23,7 +21,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -32,7 +29,6 @@ from transformers import GPT2LMHeadModel
 from benchmarks.train import DEVICE, processor
 from gpt2.evaluation.parity.pairs import random_pair
 from gpt2.generation.generate import generate
-from gpt2.generation.quantize import Precision, prepare
 from gpt2.generation.sampling import GREEDY
 from gpt2.model.gpt import GPT
 from gpt2.runtime.device import can_compile
@@ -55,28 +51,28 @@ def our_tokens(model: GPT, prompts: Tensor, new_tokens: int, compiled: bool) -> 
 
 @torch.inference_mode()
 def their_tokens(model: GPT2LMHeadModel, prompts: Tensor, new_tokens: int) -> list[list[int]]:
-    """The same by transformers."""
+    """Greedy continuations by transformers."""
     mask = torch.ones_like(prompts)
     ids = model.generate(prompts, attention_mask=mask, do_sample=False, max_new_tokens=new_tokens, pad_token_id=0)
     return ids[:, prompts.size(1) :].tolist()
 
 
 def seconds(work: Callable[[], list]) -> tuple[float, list]:
-    """How long some work took, and what came of it."""
+    """Returns how long some work took, and its result."""
     began = time.perf_counter()
     result = work()
     return time.perf_counter() - began, result
 
 
 def bandwidth() -> float:
-    """Bytes a second of the fastest of twenty sums over half a gigabyte."""
+    """Bytes per second in the fastest of twenty sums over half a gigabyte."""
     numbers = torch.ones(1 << 27, device=DEVICE)
     return 4 * numbers.numel() / min(seconds(lambda: [numbers.sum().item()])[0] for _ in range(20))
 
 
 @torch.inference_mode()
 def error(model: GPT, reference: Tensor, tokens: Tensor) -> str:
-    """How far the logits for tokens (B, T) are from the reference (B, T, V), for a line of the table."""
+    """Describes how far the logits for tokens (B, T) are from the reference (B, T, V)."""
     logits = model(tokens).float()
     distance = (logits - reference).square().mean().sqrt() / reference.std()
     same = (logits.argmax(dim=2) == reference.argmax(dim=2)).float().mean()
@@ -84,7 +80,7 @@ def error(model: GPT, reference: Tensor, tokens: Tensor) -> str:
 
 
 def compare(arguments: argparse.Namespace) -> None:
-    """Prints a line for each precision, batch size and competitor."""
+    """Prints a line per precision, batch size and competitor."""
     ours, theirs = models()
     torch.manual_seed(0)
     tokens = torch.randint(50257, (max(arguments.batch_sizes), arguments.prompt_tokens), device=DEVICE)
@@ -92,37 +88,46 @@ def compare(arguments: argparse.Namespace) -> None:
         reference = ours(tokens)  # (B, T, V)
     print(f"{processor()}, torch {torch.__version__}, memory read at {bandwidth() / 1e9:.0f} GB/s")
     print(f"GPT-2 124M, {arguments.prompt_tokens} + {arguments.new_tokens} tokens")
-    for precision in get_args(Precision):
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         competitors: Competitors = {}
+        model = copy.deepcopy(ours).to(dtype)
         for name, compiled in (("ours, compiled", True), ("ours", False)):
             if not compiled or can_compile("auto"):
-                model = copy.deepcopy(ours)
-                prepare(model, precision, compiled=compiled)
                 competitors[name] = partial(our_tokens, model, compiled=compiled)
-        reader = copy.deepcopy(theirs).to(torch.float32 if precision == "float32" else torch.bfloat16)
-        competitors["transformers"] = partial(their_tokens, reader)
+        competitors["transformers"] = partial(their_tokens, copy.deepcopy(theirs).to(dtype))
         if precision != "float32":
             print(f"{precision}: {error(model, reference, tokens)}")
         for batch_size in arguments.batch_sizes:
-            table(precision, competitors, tokens[:batch_size], arguments)
+            results = race(competitors, tokens[:batch_size], arguments.new_tokens, arguments.repeats)
+            theirs_now = results["transformers"]
+            for name, result in results.items():
+                assert precision != "float32" or result["tokens"] == theirs_now["tokens"], "not the same greedy tokens"
+                speed = result["tokens_per_second"]
+                times = speed / theirs_now["tokens_per_second"]
+                ratio = "" if name == "transformers" else f"{times:8.2f}x transformers"
+                note = f"  (compiled in {result['first_seconds']:.0f} s)" if "compiled" in name else ""
+                print(f"{precision:10}batch {batch_size:<4}{name:16}{speed:8,.1f} tok/s{ratio}{note}", flush=True)
 
 
-def table(precision: str, competitors: Competitors, prompts: Tensor, arguments: argparse.Namespace) -> None:
-    """Lets all take turns on some prompts, and prints how fast they were."""
-    taken: dict[str, list[float]] = {name: [] for name in competitors}
+def race(competitors: Competitors, prompts: Tensor, new_tokens: int, repeats: int) -> dict[str, dict]:
+    """Lets all take turns on prompts (B, T), after a first call that is not timed with the others.
+
+    Returns, per competitor, `tokens_per_second` (all texts together, median of the turns), `first_seconds` (the first
+    call, for two tokens: compilation, if any) and `tokens`, the new ones.
+    """
     started = {name: seconds(lambda work=work: work(prompts, new_tokens=2))[0] for name, work in competitors.items()}
-    for _ in range(arguments.repeats):
-        found = []
+    turns = {name: [] for name in competitors}
+    for _ in range(repeats):
         for name, work in competitors.items():
-            time_taken, result = seconds(lambda work=work: work(prompts, new_tokens=arguments.new_tokens))
-            taken[name].append(time_taken)
-            found.append(result)
-        assert precision != "float32" or all(result == found[0] for result in found), "not the same greedy tokens"
-    speeds = {name: len(prompts) * arguments.new_tokens / median(times) for name, times in taken.items()}
-    for name, speed in speeds.items():
-        ratio = "" if name == "transformers" else f"{speed / speeds['transformers']:8.2f}x transformers"
-        note = f"  (compiled in {started[name]:.0f} s)" if "compiled" in name else ""
-        print(f"{precision:10}batch {len(prompts):<4}{name:16}{speed:8,.1f} tok/s{ratio}{note}", flush=True)
+            turns[name].append(seconds(lambda work=work: work(prompts, new_tokens=new_tokens)))
+    return {
+        name: {
+            "tokens_per_second": len(prompts) * new_tokens / median(taken for taken, _ in results),
+            "first_seconds": started[name],
+            "tokens": results[-1][1],
+        }
+        for name, results in turns.items()
+    }
 
 
 def main() -> None:
@@ -131,7 +136,7 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8], metavar="B")
     parser.add_argument("--prompt-tokens", type=int, default=32, metavar="N")
     parser.add_argument("--new-tokens", type=int, default=128, metavar="N")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each (default: 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns per competitor (default: 3)")
     arguments = parser.parse_args()
     sizes = (*arguments.batch_sizes, arguments.prompt_tokens, arguments.new_tokens, arguments.repeats)
     if min(sizes) < 1 or arguments.prompt_tokens + arguments.new_tokens > 1024:

@@ -1,22 +1,20 @@
-"""HellaSwag with a GPT-2 of 124M random weights, beside the straightforward loop in transformers:
+"""Speed of HellaSwag with a GPT-2 of 124M random weights, compared with a straightforward loop in transformers:
 
     GPT2_REAL_DATA=DIR TIKTOKEN_CACHE_DIR=DIR/tiktoken python -m benchmarks.hellaswag
 
-Each competitor scores the first examples of DIR/hellaswag in a process of its own, one after the other, with the same
-weights and the completion protocol:
+The competitors score the first examples of DIR/hellaswag one after the other, with the same weights and the completion
+protocol:
 
 - ours: gpt2.evaluation.hellaswag.score, as the stage and the command run it;
-- transformers: GPT2LMHeadModel as it comes, in the type that it is loaded in; one example at a time, its four rows
-  padded to the longest, and the logits of every token.
+- transformers: GPT2LMHeadModel in the type that it is loaded in, one example at a time, its four rows padded to the
+  longest, with the logits of every token.
 
-The time is that of a whole run over the examples, tokenization included, after a few examples that warm up. In float32
-every ending's log-likelihood must be within 1e-3 nats of the loop's, and every prediction the same.
+The time includes tokenization, and starts after a few warm-up examples. In float32 every log-likelihood must be within
+1e-3 nats of the loop's, and every prediction must be the same.
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import time
 from functools import partial
@@ -29,37 +27,36 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2.common.progress import bar
-from gpt2.config.params import openai_config
 from gpt2.evaluation.hellaswag import Example, read, score
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
+from gpt2.model.openai import openai_config
 from gpt2.runtime.world import world
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 WARMUP = 8  # examples
-BATCH_TOKENS = 1024  # what the command takes when it is told nothing
-TOLERANCE = 1e-3  # nats an ending
+TOLERANCE = 1e-3  # nats per ending
 
 
 def initial() -> GPT:
-    """The weights of all."""
+    """The weights that all competitors use."""
     torch.manual_seed(0)
     return GPT(openai_config("gpt2")).eval()
 
 
 def ours(examples: list[Example], tokenizer: Tokenizer, dtype: torch.dtype) -> tuple[list[list[float]], float]:
-    """The log-likelihoods of the endings, and the seconds that they took."""
+    """Returns the log-likelihoods of the endings, and the seconds that scoring took."""
     with world() as here:
         model = initial().to(here.device)
         with torch.autocast(here.device.type, dtype, enabled=dtype != torch.float32):
-            score(model, tokenizer, examples[:WARMUP], "completion", BATCH_TOKENS, here)
+            score(model, tokenizer, examples[:WARMUP], "completion", here)
             began = time.perf_counter()
-            _, results = score(model, tokenizer, examples, "completion", BATCH_TOKENS, here)
+            _, results = score(model, tokenizer, examples, "completion", here)
     return [result["log_likelihoods"] for result in results], time.perf_counter() - began
 
 
 def transformers(examples: list[Example], tokenizer: Tokenizer, dtype: torch.dtype) -> tuple[list[list[float]], float]:
-    """The same by a loop over the examples."""
+    """Does the same in a loop over the examples."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = GPT2LMHeadModel(GPT2Config()).eval()
     model.load_state_dict(checkpoint.to_hf(initial().state_dict()), strict=False)
@@ -84,39 +81,27 @@ def rows_of(model: GPT2LMHeadModel, tokenizer: Tokenizer, example: Example) -> T
     return -(losses.view(len(rows), -1) * scored[:, 1:].to(model.device)).sum(dim=1)
 
 
-COMPETITORS = {
-    "ours, bfloat16": partial(ours, dtype=torch.bfloat16),
-    "ours, float32": partial(ours, dtype=torch.float32),
-    "transformers, bfloat16": partial(transformers, dtype=torch.bfloat16),
+COMPETITORS = {  # in this order, because `world` in ours changes torch's settings
     "transformers, float32": partial(transformers, dtype=torch.float32),
+    "transformers, bfloat16": partial(transformers, dtype=torch.bfloat16),
+    "ours, float32": partial(ours, dtype=torch.float32),
+    "ours, bfloat16": partial(ours, dtype=torch.bfloat16),
 }
 
 
-def work(name: str, path: Path, count: int) -> dict:
-    """Scores the first examples in this process."""
-    scores, seconds = COMPETITORS[name](read(path)[:count], Tokenizer.gpt2())
-    return {"scores": scores, "seconds": seconds}
-
-
 def compare(path: Path, count: int) -> None:
-    """Prints a line for each: its speed, how many times as fast ours in bfloat16 is, and how it differs from the loop
-    in float32 in an ending's score and in predictions."""
-    results = {}
-    for name in COMPETITORS:
-        command = [sys.executable, "-m", "benchmarks.hellaswag", str(path), str(count), "--work", name]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            sys.exit(f"{name}: exit status {done.returncode}")
-        results[name] = json.loads(done.stdout.splitlines()[-1])
-    first, reference = results["ours, bfloat16"], torch.tensor(results["transformers, float32"]["scores"])
+    """Prints a line per competitor: its speed, the speedup of ours in bfloat16 over it, and how far its scores and
+    predictions are from those of the float32 loop."""
+    examples, tokenizer = read(path)[:count], Tokenizer.gpt2()
+    results = {name: competitor(examples, tokenizer) for name, competitor in COMPETITORS.items()}
+    fastest, reference = results["ours, bfloat16"][1], torch.tensor(results["transformers, float32"][0])
     print(f"{'':24}{'examples/s':>12}{'ours is':>10}{'difference':>12}{'predictions':>13}")
-    for name, result in results.items():
-        scores = torch.tensor(result["scores"])
+    n = len(examples)  # the file may hold fewer than count
+    for name, (log_likelihoods, seconds) in results.items():
+        scores = torch.tensor(log_likelihoods)
         largest = (scores - reference).abs().max().item()
         same = (scores.argmax(dim=1) == reference.argmax(dim=1)).sum().item()
-        ratio = result["seconds"] / first["seconds"]
-        n = len(scores)  # the file may hold fewer than asked for
-        print(f"{name:24}{n / result['seconds']:12.2f}{ratio:9.2f}x{largest:12.1e}{same:>9}/{n}")
+        print(f"{name:24}{n / seconds:12.2f}{seconds / fastest:9.2f}x{largest:12.1e}{same:>9}/{n}")
         if name == "ours, float32" and (largest > TOLERANCE or same < n):
             sys.exit(f"{name}: not the scores of the loop")
 
@@ -125,16 +110,14 @@ def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hellaswag", description=__doc__.splitlines()[0])
     default = Path(os.environ.get("GPT2_REAL_DATA", ""), "hellaswag", "hellaswag_val_first1000.jsonl")
-    parser.add_argument("path", type=Path, nargs="?", default=default, help="examples (default: of GPT2_REAL_DATA)")
-    parser.add_argument("count", type=int, nargs="?", default=200, help="of them (default: 200)")
-    parser.add_argument("--work", choices=COMPETITORS, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "path", type=Path, nargs="?", default=default, help="examples (default: those in GPT2_REAL_DATA)"
+    )
+    parser.add_argument("count", type=int, nargs="?", default=200, help="number of examples to score (default: 200)")
     arguments = parser.parse_args()
     if not arguments.path.is_file() or arguments.count < 1:
-        parser.error(f"{arguments.path}, {arguments.count}: expected a file of examples, and how many of them to score")
-    if arguments.work:
-        print(json.dumps(work(arguments.work, arguments.path, arguments.count)))
-    else:
-        compare(arguments.path, arguments.count)
+        parser.error(f"{arguments.path}, {arguments.count}: expected a file of examples, and how many to score")
+    compare(arguments.path, arguments.count)
 
 
 if __name__ == "__main__":

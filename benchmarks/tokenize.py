@@ -1,31 +1,31 @@
-"""Tokens a second and peak memory of tokenization with GPT-2's vocabulary, beside two ways in which it is often done.
+"""Tokens per second and peak memory of tokenization with GPT-2's vocabulary, compared with two common ways to do it.
 
     python -m benchmarks.tokenize                   # 400 MB, all three
     python -m benchmarks.tokenize --memory          # ours alone, at 50 MB and 500 MB
 
-Each of them reads the same parquet files and writes uint16 ids to disk, each in processes of its own, one after the
-other, and is timed from its first read to its last write, the start of its workers included:
+All read the same parquet files and write uint16 ids to disk. Each runs alone, in its own processes. It is timed from
+its first read to its last write, including the start of its workers:
 
-- ours: what the stage tokenize runs, one worker a processor, with checksums, statistics and the search for duplicates;
-- pool: `multiprocessing.Pool`, one process a processor, `imap(chunksize=16)` of tiktoken's own gpt2 over the texts, the
-  ids copied to an array on disk, as scripts in the manner of nanoGPT do;
-- transformers: its fast tokenizer on batches of 1,000 texts, which it spreads over all processors itself.
+- ours: the stage tokenize, one worker per processor, with checksums, statistics and the count of duplicates;
+- pool: `multiprocessing.Pool`, one process per processor, `imap(chunksize=16)` of tiktoken's gpt2 over the texts, as in
+  scripts in the manner of nanoGPT;
+- transformers: its fast tokenizer on batches of 1,000 texts, which it distributes over all processors itself.
 
-All must find the same ids, as often. The text is made of random stretches of the English in data/raw/corpus, of some
-3,600 characters each on average, so that no two documents are alike; --corpus takes parquet files of one's own, with a
-column text. Memory is the most that the resident sets of all processes add up to, looked at ten times a second.
-tiktoken fetches the vocabulary, or reads it from TIKTOKEN_CACHE_DIR.
+All must produce the same ids equally often. The text consists of random stretches of the English in data/raw/corpus, of
+about 3,600 characters each on average, so that no two documents are alike; --corpus takes other parquet files with a
+column text. Memory is the peak of the total resident set size of all processes, sampled ten times per second.
+tiktoken downloads the vocabulary, or reads it from TIKTOKEN_CACHE_DIR.
 """
 
 import argparse
 import multiprocessing
-import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,21 +35,16 @@ import pyarrow.parquet as pq
 import tiktoken
 
 from gpt2.common.files import read_json, write_json
-from gpt2.config.data import SlurmParams, TokensParams
+from gpt2.common.machine import cpu_count
+from gpt2.config.data import TokensParams
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.corpus import Corpus
 from gpt2.tokens.tokenize import tokenize
 
 FILES = 8
 RESULT = "result.json"
-PROCESSES = len(os.sched_getaffinity(0))
-PARAMS = TokensParams(
-    shard_tokens=10_000_000,
-    heldout=0.01,
-    executor="local",
-    workers=None,
-    slurm=SlurmParams(partition="none", time="0"),
-)
+PROCESSES = cpu_count()
+PARAMS = TokensParams(shard_tokens=10_000_000)
 
 
 # --- the text ------------------------------------------------------------------------------------------------------
@@ -126,7 +121,7 @@ WORK: dict[str, Callable[[Path, Path, Path], list[Path]]] = {f.__name__: f for f
 
 
 def work(name: str, corpus: Path, tokenizer: Path, out: Path) -> None:
-    """Does the work once, in this process and those that it starts, and leaves a file that says what came of it."""
+    """Does the work once, and writes the seconds and the counts of ids to a file."""
     start = time.perf_counter()
     files = WORK[name](corpus, tokenizer, out)
     seconds = time.perf_counter() - start
@@ -141,7 +136,7 @@ def work(name: str, corpus: Path, tokenizer: Path, out: Path) -> None:
 
 
 def measure(name: str, corpus: Path, tokenizer: Path) -> tuple[float, np.ndarray, float]:
-    """Seconds, how often each id came out, and the peak of memory in MB."""
+    """Seconds, counts of each id: (65536,), and peak memory in MB."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "benchmarks.tokenize", "--work", name, corpus, tokenizer, out]
         process = subprocess.Popen(list(map(str, command)))
@@ -156,18 +151,16 @@ def measure(name: str, corpus: Path, tokenizer: Path) -> tuple[float, np.ndarray
 
 
 def _resident(process: psutil.Process) -> int:
-    """Bytes that a process and all that it started have in memory."""
+    """Total resident set size, in bytes, of a process and its descendants."""
     total = 0
-    try:
-        for each in [process, *process.children(recursive=True)]:
-            total += each.memory_info().rss
-    except psutil.NoSuchProcess:  # one ended meanwhile: look again in a moment
-        pass
+    with suppress(psutil.NoSuchProcess):  # one has ended
+        for member in [process, *process.children(recursive=True)]:
+            total += member.memory_info().rss
     return total
 
 
 def compare(corpus: Path, tokenizer: Path, names: Iterable[str]) -> None:
-    """Prints a line for each, and how many times as fast the first is as it."""
+    """Prints one line per name, with the speed of the first relative to it."""
     first = None
     print(f"{'':14}{'Mtok':>10}{'seconds':>10}{'Mtok/s':>10}{'ours is':>10}{'peak MB':>10}")
     for name in names:
@@ -184,7 +177,7 @@ def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tokenize", description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=400, help="of text (default: 400)")
-    parser.add_argument("--corpus", type=Path, default=Path("data/raw/corpus"), help="parquet files to make it of")
+    parser.add_argument("--corpus", type=Path, default=Path("data/raw/corpus"), help="folder of parquet files")
     parser.add_argument("--memory", action="store_true", help="ours alone, at 50 MB and 500 MB")
     parser.add_argument("--work", nargs=4, metavar=("NAME", "CORPUS", "TOKENIZER", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

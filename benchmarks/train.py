@@ -42,17 +42,17 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2.adapters.lora import add_lora
-from gpt2.config.params import GPTConfig, LoRAParams, OptimParams, openai_config
+from gpt2.config.params import GPTConfig, LoRAParams, OptimParams
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
+from gpt2.model.openai import openai_config
 from gpt2.pretraining.pretrain import flops_per_token
-from gpt2.runtime.device import can_compile, peak_memory
+from gpt2.runtime.device import can_compile, device_name, peak_memory
 from gpt2.runtime.world import world
 from gpt2.training.trainer import Trainer, trainable_parameters
-from stages.params import read_params
 
 LR, CLIP, WARMUP = 1e-4, 1.0, 2
-LORA = LoRAParams(rank=8, alpha=16.0, dropout=0.0, targets=["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"])
+LORA = LoRAParams(rank=8, alpha=16.0, targets=["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"])
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -84,6 +84,13 @@ def initial(config: GPTConfig) -> GPT:
     return GPT(config)
 
 
+def in_transformers(model: GPT) -> GPT2LMHeadModel:
+    """The same weights in the model of transformers."""
+    theirs = GPT2LMHeadModel(GPT2Config(**checkpoint.hf_config(model.config)))
+    theirs.load_state_dict(checkpoint.to_hf(model.state_dict()), strict=False)  # lm_head is wte
+    return theirs
+
+
 # --- the competitors: configuration, data, steps -> losses, share of the parameters that train ----------------------
 
 
@@ -94,18 +101,14 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> t
         steps=steps,
         batch_size=B,
         micro_batch_size=B,
-        optimizer="adamw",
         schedule="wsd",
         lr=LR,
         min_lr_rate=1.0,
         warmup_steps=0,
         decay_rate=0.0,
         weight_decay=0.01,
-        beta1=0.9,
         beta2=0.999,
         grad_clip=CLIP,
-        precision="auto",
-        compile="auto",
         eval_every=steps,
         checkpoint_every=steps,
     )
@@ -120,7 +123,7 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> t
             world=here,
             seed=0,
             scratch=Path(scratch),
-            evaluate=lambda model: {"loss": 0.0},
+            evaluate=lambda model, step: {"loss": 0.0},
         )
         return [row["loss"] for row in run.fit().train], trainable_parameters(model)["trainable_share"]
 
@@ -134,11 +137,7 @@ def transformers(
     adapters: bool = False,
 ) -> tuple[list[float], float]:
     """A loop as its documentation writes them."""
-    sizes = {"vocab_size": config.vocab_size, "n_positions": config.block_size}
-    sizes |= config.model_dump(include={"n_layer", "n_head", "n_embd"})
-    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout)
-    model = GPT2LMHeadModel(GPT2Config(**sizes, **dropout, bos_token_id=0, eos_token_id=0))
-    model.load_state_dict(checkpoint.to_hf(initial(config).state_dict()), strict=False)
+    model = in_transformers(initial(config))
     if adapters:
         targets = list(LORA.targets)
         model = get_peft_model(
@@ -175,20 +174,21 @@ WITH_ADAPTERS = {
 }
 
 
-def work(name: str, model: str, batch_size: int | None, dropout: float, steps: int) -> dict:
-    """Trains for some steps in this process: seconds of the median step, first loss, peak of memory in MB, and the
-    share of the parameters that train."""
-    config, batch_size = shape(model, batch_size, dropout)
+def work(name: str, config: GPTConfig, batch_size: int, steps: int) -> dict:
+    """Trains for some steps in this process: seconds of the median step, losses of all steps, peak of memory in MB, and
+    the share of the parameters that train."""
     data = RandomTokens(config, batch_size)
     losses, share = (COMPETITORS | WITH_ADAPTERS)[name](config, data, steps)
     seconds = np.diff([*data.began, time.perf_counter()])[WARMUP:]
-    return {"seconds": median(seconds), "loss": losses[0], "memory": peak_memory(DEVICE) / 1e6, "trained": share}
+    return {"seconds": median(seconds), "losses": losses, "memory": peak_memory(DEVICE) / 1e6, "trained": share}
 
 
 def shape(model: str, batch_size: int | None, dropout: float) -> tuple[GPTConfig, int]:
     """The configuration and batch size that are compared."""
     if model == "124m":
         return openai_config("gpt2").model_copy(update={"block_size": 512, "dropout": dropout}), batch_size or 4
+    from stages.params import read_params  # it needs packages that a machine for benchmarks may lack
+
     params = read_params()
     changes = {"vocab_size": params.tokenizer.vocab_size, "dropout": dropout}
     return GPTConfig(**params.model.model_dump() | changes), batch_size or params.train.batch_size
@@ -197,9 +197,8 @@ def shape(model: str, batch_size: int | None, dropout: float) -> tuple[GPTConfig
 # --- the comparison ------------------------------------------------------------------------------------------------
 
 
-def ceiling() -> float:
-    """Operations a second of the fastest of twenty products of two square bfloat16 matrices."""
-    n = 8192 if DEVICE.type == "cuda" else 2048
+def ceiling(n: int = 8192 if DEVICE.type == "cuda" else 2048) -> float:
+    """Operations per second of the fastest of twenty products of two bfloat16 matrices (n, n)."""
     a = torch.randn(n, n, device=DEVICE).bfloat16()
     best = 0.0
     for _ in range(20):
@@ -225,7 +224,7 @@ def processor() -> str:
     """What the machine calls its GPU, or its CPU and how many of its processors may be used."""
     if DEVICE.type == "cuda":
         return torch.cuda.get_device_name()
-    return f"{torch.cpu.get_capabilities()['cpu_name']} {platform.machine()}, {len(os.sched_getaffinity(0))} processors"
+    return f"{device_name(DEVICE)} {platform.machine()}, {len(os.sched_getaffinity(0))} processors"
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -244,13 +243,14 @@ def compare(arguments: argparse.Namespace) -> None:
     first = None
     for name, result in measure(names, arguments):
         first, speed, peak = first or result, tokens / result["seconds"], ceiling()
-        if not arguments.dropout and abs(result["loss"] - first["loss"]) > 0.01:
-            sys.exit(f"{name}: its first loss is {result['loss']:.3f}, ours {first['loss']:.3f}: not the same work")
+        if not arguments.dropout and abs(result["losses"][0] - first["losses"][0]) > 0.01:
+            found, expected = result["losses"][0], first["losses"][0]
+            sys.exit(f"{name}: its first loss is {found:.3f}, ours {expected:.3f}: not the same work")
         ratio = result["seconds"] / first["seconds"]
         share = f"{speed * operations / peak:.0%}" if result["trained"] == 1 else "-"
         print(
             f"{name:24}{speed:10,.0f}{ratio:9.2f}x{share:>12}{peak / 1e9:8.0f} GFLOP/s"
-            f"{result['memory']:10,.0f}{result['trained']:10.1%}{result['loss']:12.3f}",
+            f"{result['memory']:10,.0f}{result['trained']:10.1%}{result['losses'][0]:12.3f}",
             flush=True,
         )
 
@@ -267,7 +267,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.work:
         name, model, batch_size, dropout, steps = arguments.work
-        print(json.dumps(work(name, model, int(batch_size) or None, float(dropout), int(steps))))
+        print(json.dumps(work(name, *shape(model, int(batch_size) or None, float(dropout)), int(steps))))
     elif arguments.steps <= WARMUP or (arguments.batch_size or 1) < 1 or not 0 <= arguments.dropout < 1:
         parser.error(f"expected --steps above {WARMUP}, --batch-size above 0, --dropout from 0 to below 1")
     else:

@@ -1,5 +1,5 @@
-"""One thin module per DVC stage: it reads its declared params and deps, calls `gpt2`, writes its declared outs."""
+"""One thin module per DVC stage, which reads its declared params and deps, calls gpt2 and writes its outs."""
 
 import os
 
-PARENT = os.getppid()  # the process that started this one, noted before imports that take seconds
+PARENT = os.getppid()  # read before imports that take seconds: this process may lose its parent meanwhile

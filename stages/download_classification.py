@@ -17,8 +17,8 @@ def main(stage: Stage) -> None:
     else:
         rows, labels, manifest = read_classification(params, stage.dep("data/local/classification"))
     out = stage.out("data/raw/classification")
-    for split, own in rows.items():
-        write_jsonl(out / f"{split}.jsonl", own)
+    for split, examples in rows.items():
+        write_jsonl(out / f"{split}.jsonl", examples)
     write_json(out / "labels.json", labels)
     write_json(out / "manifest.json", manifest)
 

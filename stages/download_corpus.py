@@ -1,4 +1,4 @@
-"""Stage download_corpus: text to pretrain on: docstrings of installed packages, or files of the hub's or one's own."""
+"""Stage download_corpus: text to pretrain on, from docstrings of installed packages, the hub or data/local."""
 
 from gpt2.sources.corpus import write_parts
 from gpt2.sources.docstrings.corpus import corpus_rows, write_corpus

@@ -1,4 +1,4 @@
-"""Stage download_gpt2: OpenAI's weights from the hub or from data/local/gpt2, or a manifest that they were left out."""
+"""Stage download_gpt2: OpenAI's weights from the hub or from data/local/gpt2, or a manifest without weights."""
 
 from gpt2.common.files import write_json
 from gpt2.sources.gpt2 import copy_model, fetch_model
@@ -10,7 +10,7 @@ def main(stage: Stage) -> None:
     out = stage.out("data/models/gpt2")
     match params.source:
         case "hub":
-            manifest = fetch_model(params.repo, params.revision, out)
+            manifest = fetch_model(params.repo, out)
         case "local":
             manifest = copy_model(stage.dep("data/local/gpt2"), out)
         case "none":

@@ -1,4 +1,4 @@
-"""Stage download_instructions: instructions with their answers, or functions with what their docstrings say they do."""
+"""Stage download_instructions: instructions with their answers, or functions with summaries from their docstrings."""
 
 from gpt2.common.files import write_json, write_jsonl
 from gpt2.sources.docstrings import packages
@@ -17,8 +17,8 @@ def main(stage: Stage) -> None:
     else:
         rows, manifest = read_instructions(params, stage.dep("data/local/instructions"))
     out = stage.out("data/raw/instructions")
-    for split, own in rows.items():
-        write_jsonl(out / f"{split}.jsonl", own)
+    for split, examples in rows.items():
+        write_jsonl(out / f"{split}.jsonl", examples)
     write_json(out / "manifest.json", manifest)
 
 

@@ -8,19 +8,11 @@ from stages.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Scores every example of the validation set under both protocols."""
-    model, data, params = stage.dep("data/models/pretrain"), stage.dep("data/raw/hellaswag"), stage.param("hellaswag")
+    model, data = stage.dep("data/models/pretrain"), stage.dep("data/raw/hellaswag") / "val.jsonl"
     with world() as here:
-        metrics, predictions = evaluate(
-            model,
-            data / "val.jsonl",
-            list(PROTOCOLS),
-            batch_tokens=params.batch_tokens,
-            precision=params.precision,
-            world=here,
-            partial=stage.scratch / "scores.jsonl",
-        )
+        metrics, rows = evaluate(model, data, list(PROTOCOLS), precision=stage.param("hellaswag").precision, world=here)
     write_json(stage.out("reports/hellaswag/metrics.json"), metrics)
-    write_jsonl(stage.out("reports/hellaswag/predictions.jsonl"), predictions)
+    write_jsonl(stage.out("reports/hellaswag/predictions.jsonl"), rows)
 
 
 if __name__ == "__main__":

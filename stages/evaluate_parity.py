@@ -1,4 +1,4 @@
-"""Stage evaluate_parity: the pretrained checkpoint, and GPT-2s of OpenAI's shapes, give the same in transformers."""
+"""Stage evaluate_parity: the pretrained checkpoint and OpenAI's four shapes compute the same in transformers."""
 
 from gpt2.common.files import write_csv, write_json, write_jsonl
 from gpt2.evaluation.parity.cases import metrics
@@ -8,11 +8,11 @@ from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Compares case by case, then runs the pipeline under one setting after the other."""
+    """Compares case by case, then runs the pipeline under one setting after another."""
     checkpoint, openai = stage.dep("data/models/pretrain"), stage.dep("data/models/gpt2")
     params, seed = stage.param("parity"), stage.param("seed")
     cases = compare(checkpoint, openai, params, seed)
-    runs, texts = experiment(checkpoint, params.prompt_tokens, params.new_tokens, seed)
+    runs, texts = experiment(checkpoint, params.tokens, seed)
     cases.append(texts)
     write_json(stage.out("reports/parity/metrics.json"), metrics(cases))
     write_csv(stage.out("reports/parity/cases.csv"), [case.row() for case in cases])

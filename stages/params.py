@@ -1,4 +1,4 @@
-"""Reads `params.yaml`, whole and validated. As a command (`python -m stages.params`) it only checks the file."""
+"""Reads and validates `params.yaml`. As a command (`python -m stages.params`) it only validates the file."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ PATH = Path("params.yaml")
 
 
 def read_yaml(path: Path) -> object:
-    """Reads YAML 1.2, in which 1e-05 is a number (DVC writes floats so; PyYAML would read a string).
+    """Reads YAML 1.2, where 1e-05 is a number. DVC writes floats that way, and PyYAML would read a string.
 
-    Raises InputError naming the file and, for a syntax error, the line.
+    Raises InputError that names the file and, for a syntax error, the line.
     """
     try:
         return parse_yaml(path.read_bytes(), str(path))
@@ -23,8 +23,8 @@ def read_yaml(path: Path) -> object:
         raise InputError(f"{path}: no such file; run from the top of the repository") from None
 
 
-def parse_yaml(text: bytes, where: str) -> object:
-    """As `read_yaml`, of the content of a file that `where` names."""
+def parse_yaml(text: bytes | str, where: str) -> object:
+    """Parses YAML 1.2. Raises InputError that names `where` and the line."""
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
@@ -34,8 +34,34 @@ def parse_yaml(text: bytes, where: str) -> object:
 
 
 def read_params() -> Params:
-    """All params, typed. Raises InputError naming the first key that is wrong."""
-    return parse(Params, read_yaml(PATH), str(PATH))
+    """Reads all params. Raises InputError that names the first key that is wrong."""
+    return parse_params(read_yaml(PATH), str(PATH))
+
+
+def parse_params(raw: object, where: str) -> Params:
+    """Validates the content of a `params.yaml`. Raises InputError that names `where` and the first key that is wrong.
+
+    A key may not be missing even if its class has a default: DVC reruns a stage only for values in the file.
+    """
+    params = parse(Params, raw, where)
+    present = flat(raw)
+    for key in flat(params.model_dump()):
+        if key not in present:
+            raise InputError(f"{where}: {key} is missing")
+    return params
+
+
+def flat(value: object, name: str = "") -> dict[str, object]:
+    """The leaves of nested mappings by dotted name, below `name`."""
+    if not isinstance(value, dict):
+        return {name: value}
+    prefix = f"{name}." if name else ""
+    return {key: leaf for child, below in value.items() for key, leaf in flat(below, f"{prefix}{child}").items()}
+
+
+def declares(declared: list[str], name: str) -> bool:
+    """Whether the declared params of a stage include a param, or a section around it."""
+    return any(f"{name}.".startswith(f"{section}.") for section in declared)
 
 
 if __name__ == "__main__":

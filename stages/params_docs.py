@@ -1,4 +1,4 @@
-"""Writes docs/params.md: every key of params.yaml, from what checks it. `python -m stages.params_docs`."""
+"""Writes docs/params.md, which describes every key of params.yaml: `python -m stages.params_docs`."""
 
 import sys
 from collections.abc import Iterator
@@ -7,23 +7,23 @@ from pathlib import Path
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_text
 from gpt2.config.params import Params
-from gpt2.report.lineage import flat
-from stages.params import read_yaml
+from stages.params import declares, flat, read_yaml
 
 PAGE = Path("docs/params.md")
 INTRODUCTION = """# Every param
 
-What may stand in `params.yaml`; made by `python -m stages.params_docs` from `gpt2/config/params.py` and
-`gpt2/config/data.py`, which check the file. The default is the value of the profile `sample`. Each key lists the stages
-that declare it: a change of its value runs those again, and what depends on them. `report`, which shows all params,
-declares all. `blank` is a key with nothing after its colon; texts and lists are not empty unless the key says so.
+The keys of `params.yaml`. `python -m stages.params_docs` writes this page from `gpt2/config/params.py` and
+`gpt2/config/data.py`, which validate the file. The default is the value in the profile `sample`. If you change a value,
+`dvc repro` runs the stages in the last column again, and every stage that depends on them. The stage `report` shows all
+params, so any change runs it again. `blank` means that nothing follows the colon. Strings and lists may not be empty
+unless the description allows it.
 """
 LIMITS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
 
 
 def page() -> str:
-    """The page, from the classes, profiles/sample.yaml and dvc.yaml."""
-    schema, defaults = Params.model_json_schema(), dict(flat(read_yaml(Path("profiles/sample.yaml"))))
+    """Builds the page from the classes, profiles/sample.yaml and dvc.yaml."""
+    schema, defaults = Params.model_json_schema(), flat(read_yaml(Path("profiles/sample.yaml")))
     stages = read_yaml(Path("dvc.yaml"))["stages"]
     declared = {name: stage["params"] for name, stage in stages.items() if name != "report"}
     parts = [INTRODUCTION]
@@ -32,7 +32,7 @@ def page() -> str:
         rows = [
             f"| `{key}` | {_default(defaults[key])} | {kind(leaf)} | {_cell(leaf['description'])} | {readers} |"
             for key, leaf in _leaves(schema, node, section)
-            for readers in [", ".join(name for name, keys in declared.items() if _declares(keys, key))]
+            for readers in [", ".join(name for name, keys in declared.items() if declares(keys, key))]
         ]
         head = ["| key | default | type | meaning | stages |", "| --- | --- | --- | --- | --- |"]
         parts.append("\n".join([f"## {section}", "", *([about, ""] if about else []), *head, *rows, ""]))
@@ -40,7 +40,7 @@ def page() -> str:
 
 
 def kind(leaf: dict) -> str:
-    """What a value may be, in words, from its JSON schema."""
+    """Describes in words what values a JSON schema allows."""
     if "anyOf" in leaf:
         return ", or ".join("blank" if part == {"type": "null"} else kind(part) for part in leaf["anyOf"])
     if "enum" in leaf:
@@ -48,12 +48,12 @@ def kind(leaf: dict) -> str:
     if leaf["type"] == "array":
         return f"list of {kind(leaf['items'])}"
     if leaf["type"] == "string":
-        return f"text that matches `{_cell(leaf['pattern'])}`" if "pattern" in leaf else "text"
+        return f"string that matches `{_cell(leaf['pattern'])}`" if "pattern" in leaf else "string"
     return f"{leaf['type']} " + ", ".join(f"{sign} {leaf[limit]}" for limit, sign in LIMITS.items() if limit in leaf)
 
 
 def _leaves(schema: dict, node: dict, name: str) -> Iterator[tuple[str, dict]]:
-    """The values below a section, by dotted name."""
+    """The leaves below a section by dotted name."""
     if "$ref" not in node:
         yield name, node
         return
@@ -63,11 +63,6 @@ def _leaves(schema: dict, node: dict, name: str) -> Iterator[tuple[str, dict]]:
 
 def _resolved(schema: dict, node: dict) -> dict:
     return schema["$defs"][node["$ref"].rpartition("/")[2]]
-
-
-def _declares(names: list[str], key: str) -> bool:
-    """Whether a stage with these params has declared a key, or a section that holds it."""
-    return any(f"{key}.".startswith(f"{name}.") for name in names)
 
 
 def _default(value: object) -> str:

@@ -13,11 +13,11 @@ from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.shards import TokenStream
 from stages.stage import Stage, run
 
-TRAIN_COLUMNS = ("step", "tokens", "lr", "loss", "grad_norm")  # a run of no steps writes only these
+TRAIN_COLUMNS = ("step", "tokens", "lr", "loss", "grad_norm")  # the header of a run of no steps too
 
 
 def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer, list[hellaswag.Example]]:
-    """Opens the inputs, which verifies them: the model, training and validation data, tokenizer, what is scored."""
+    """Opens and verifies the inputs: model, training and validation data, tokenizer, HellaSwag's examples."""
     tokens, base = stage.dep("data/tokens"), stage.dep("data/models/gpt2")
     tokenizer = Tokenizer.load(stage.dep("data/tokenizer"))
     if stage.param("train.init") == "gpt2":
@@ -33,14 +33,13 @@ def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer, li
     return model, train_data, val_data, tokenizer, completions
 
 
-@record  # a crash's traceback is in torchrun's report
+@record  # puts the traceback of a crash into torchrun's report
 def main(stage: Stage) -> None:
     model, train_data, val_data, tokenizer, completions = inputs(stage)
     params = stage.param("train")
 
     def score(model: GPT) -> dict[str, float]:
-        batch_tokens = params.micro_batch_size * model.config.block_size
-        metrics, _ = hellaswag.score(model, tokenizer, completions, "completion", batch_tokens, here)
+        metrics, _ = hellaswag.score(model, tokenizer, completions, "completion", here)
         return {"acc_norm": metrics["acc_norm"]}
 
     with world() as here:
@@ -67,7 +66,7 @@ def main(stage: Stage) -> None:
 
 
 def _in_tokens(row: dict) -> dict:
-    """What the training loop counts as targets are tokens here."""
+    """A row of the history in which targets are called tokens."""
     return {"tokens" if key == "targets" else key: value for key, value in row.items()}
 
 

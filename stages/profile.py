@@ -1,4 +1,4 @@
-"""Merges a profile into `params.yaml`: `python -m stages.profile NAME`; `sample` restores what the project ships."""
+"""Merges a profile into `params.yaml`: `python -m stages.profile NAME`. `sample` restores the original file."""
 
 import argparse
 import difflib
@@ -11,15 +11,13 @@ from ruamel.yaml import YAML
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_text
-from gpt2.config.params import Params
-from gpt2.config.schema import parse
-from stages.params import PATH, read_yaml
+from stages.params import PATH, parse_params, parse_yaml, read_params, read_yaml
 
 PROFILES = Path("profiles")
 
 
 def merge(params: MutableMapping, overlay: MutableMapping, where: str, key: str = "") -> None:
-    """Puts the overlay's values into `params`, section by section. Raises InputError for a key `params` lacks."""
+    """Writes the values of the overlay into `params`. Raises InputError for a key that `params` does not have."""
     for name, value in overlay.items():
         if name not in params:
             raise InputError(f"{where}: {key}{name} is an unknown key; expected one of {', '.join(params)}")
@@ -30,9 +28,9 @@ def merge(params: MutableMapping, overlay: MutableMapping, where: str, key: str 
 
 
 def apply(profile: str) -> str:
-    """Rewrites `params.yaml`, its comments kept, and returns the difference.
+    """Rewrites `params.yaml`, keeping its comments, and returns the difference.
 
-    Raises InputError for an unknown profile, and before writing for one that gives invalid params.
+    Raises InputError for an unknown profile and, before it writes anything, for one that makes params invalid.
     """
     path = PROFILES / f"{profile}.yaml"
     known = sorted(file.stem for file in PROFILES.glob("*.yaml"))
@@ -42,7 +40,7 @@ def apply(profile: str) -> str:
     yaml.preserve_quotes = True
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 1000
-    parse(Params, read_yaml(PATH), str(PATH))
+    read_params()
     before, overlay = PATH.read_text(encoding="utf-8"), read_yaml(path)
     if not isinstance(overlay, MutableMapping):
         raise InputError(f"{path}: expected sections of params.yaml, found {type(overlay).__name__}")
@@ -50,7 +48,7 @@ def apply(profile: str) -> str:
     merge(params, overlay, str(path))
     after = io.StringIO()
     yaml.dump(params, after)
-    parse(Params, YAML(typ="safe", pure=True).load(after.getvalue()), str(path))
+    parse_params(parse_yaml(after.getvalue(), str(path)), str(path))
     write_text(PATH, after.getvalue())
     lines = difflib.unified_diff(before.splitlines(), after.getvalue().splitlines(), str(PATH), str(PATH), lineterm="")
     return "\n".join(lines)
@@ -58,8 +56,8 @@ def apply(profile: str) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.profile", description=__doc__)
-    parser.add_argument("profile", help="a file name in profiles/, without .yaml")
+    parser.add_argument("profile", help="the name of a file in profiles/, without .yaml")
     try:
-        print(apply(parser.parse_args().profile) or f"{PATH} says so already")
+        print(apply(parser.parse_args().profile) or f"{PATH} already has these values")
     except InputError as error:
         sys.exit(str(error))

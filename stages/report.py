@@ -1,4 +1,4 @@
-"""Stage report: everything that the other stages measured, on one page."""
+"""Stage report: what the other stages measured, on one page."""
 
 from pathlib import Path
 
@@ -26,13 +26,13 @@ READERS = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv}
 
 
 def read(stage: Stage) -> dict:
-    """The page's data: each file under its section and its name without suffix."""
+    """The data of the page: each file under its section and its name without suffix."""
     data = {name: read_json(stage.dep(path)) for name, path in FACTS.items()}
     data["sets"] = {name: read_json(stage.dep(f"data/raw/{name}/manifest.json")) for name in SETS}
     for section, files in REPORTS.items():
         paths = [stage.dep(f"reports/{section}/{file}") for file in files]
         data[section] = {path.stem: READERS[path.suffix](path) for path in paths}
-    # A model that was taken over as it is has had no steps.
+    # Weights that are used without further training have no training steps.
     data["pretrain"]["train"] = read_csv(stage.dep("reports/pretrain/train.csv"), may_be_empty=True)
     data["sample"] = read_yaml(stage.dep("profiles/sample.yaml"))
     figures = sorted(stage.dep("reports/attention/figures").glob("*.svg"))
@@ -41,7 +41,7 @@ def read(stage: Stage) -> dict:
 
 
 def read_lineage() -> list[dict]:
-    """What is recorded of the stages before this one; the record of this one is of the page before."""
+    """What dvc.lock records of the other stages; its record of this stage is that of the previous page."""
     lock = Path("dvc.lock")
     stages = [name for name in read_yaml(Path("dvc.yaml"))["stages"] if name != "report"]
     return lineage(stages, read_yaml(lock) if lock.exists() else {})

@@ -1,7 +1,7 @@
-"""What every stage goes through: declared inputs only, outs written whole, one clear line when something is wrong.
+"""What every stage needs: declared inputs only, outs written whole, one clear line for a user's mistake.
 
-`dvc.lock` records params and deps as they are after a command has run. An edit while it runs would be recorded as what
-made the result; so a stage takes a fingerprint of its inputs at the start and fails at the end if they changed.
+DVC records params and deps in `dvc.lock` as they are when a command ends. It would record an edit during the run as
+what produced the result. So a stage compares its inputs at the end with those at the start, and fails if they differ.
 """
 
 import argparse
@@ -11,33 +11,34 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import reduce
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
 from gpt2.common.errors import InputError
-from gpt2.common.files import sha256
+from gpt2.common.files import NO_ROOM, sha256
 from gpt2.common.processes import die_with_parent, end_job, run_job
-from gpt2.config.schema import Section
 from stages import PARENT
-from stages.params import read_params, read_yaml
+from stages.params import declares, flat, read_params, read_yaml
 
-# Params that say how work is done, or what is done with it: what was begun goes on when they change.
-HOW = ("tokens.executor", "tokens.workers", "tokens.slurm", "train.launcher", "instruction.judge")
+# Params that decide how the work is done, or what happens to its result: unfinished work survives a change.
+HOW = ("tokens.executor", "tokens.workers", "train.launcher", "instruction.judge")
 
-# What a file system may answer for reasons that are the user's to put right, besides that it is full.
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EEXIST)
+# Errors of the file system that the user can fix.
+REFUSED = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+IGNORED = {"__pycache__", ".gitignore"}  # .dvcignore has the same names
 
 
 class Stage:
-    """A stage of `dvc.yaml` at work: a context manager that puts the outs in place when its body succeeds.
+    """A stage of `dvc.yaml` while it runs: a context manager that puts the outs in place when its body succeeds.
 
-    Making one validates all params and looks for all deps: InputError names the first that is wrong or missing.
-    Under a launcher that starts several processes each makes its own Stage; only rank 0 locks, writes and finishes.
+    The constructor validates all params and requires all deps: InputError names the first that is wrong or missing.
+    Under a launcher each process has a Stage; only rank 0 locks, writes and finishes.
     """
 
     def __init__(self, name: str):
@@ -53,18 +54,18 @@ class Stage:
             self.dep(str(dep))
 
     def __enter__(self) -> "Stage":
-        self._inputs, self._stats = self._take_inputs(), self._take_stats()
+        self._inputs, self._stats = self._read_inputs(), self._read_stats()
         values, files = self._inputs
         what = {name: value for name, value in values.items() if not name.startswith(HOW)}
-        fingerprint = hashlib.sha256(repr((what, files)).encode()).hexdigest()
-        self.scratch = _root() / ".scratch" / self.name / fingerprint[:16]
+        key = hashlib.sha256(repr((what, files)).encode()).hexdigest()[:16]
+        self.scratch = _root() / ".scratch" / self.name / key
         if self.main:
             self._lock()
             self._staging = self.scratch / "outs"
             shutil.rmtree(self._staging, ignore_errors=True)
             for out in self.declared_outs:
-                place = self._staging / out
-                (place.parent if out.suffix else place).mkdir(parents=True, exist_ok=True)
+                staged = self._staging / out
+                (staged.parent if out.suffix else staged).mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
@@ -79,13 +80,12 @@ class Stage:
             self._scratch_lock.release()
 
     def param(self, name: str):
-        """The typed section or value under a dotted name. The stage must declare it, or a section that holds it."""
-        declared = any(name == key or name.startswith(f"{key}.") for key in self.declared_params)
-        assert declared, f"stage {self.name} does not declare the param {name} in dvc.yaml"
-        return self._value(name)
+        """Returns the typed section or value with a dotted name. The stage must declare it, or a section around it."""
+        assert declares(self.declared_params, name), f"stage {self.name} does not declare the param {name} in dvc.yaml"
+        return reduce(getattr, name.split("."), self._params)
 
     def dep(self, path: str) -> Path:
-        """A declared dep, or a file below one. Raises InputError if it is not there."""
+        """Returns the path of a declared dep, or of a file below one. Raises InputError if it does not exist."""
         declared = any(Path(path).is_relative_to(dep) for dep in self.declared_deps)
         assert declared, f"stage {self.name} does not declare the dep {path} in dvc.yaml"
         if not Path(path).exists():
@@ -93,95 +93,71 @@ class Stage:
         return Path(path)
 
     def out(self, path: str) -> Path:
-        """Where to write a declared out until the stage succeeds; a directory is there already."""
+        """Returns where to write a declared out until the stage succeeds. The directory exists."""
         declared = any(Path(path).is_relative_to(out) for out in self.declared_outs)
         assert declared, f"stage {self.name} does not declare the out {path} in dvc.yaml"
         return self._staging / path
 
+    def _interpolated(self, path: str) -> str:
+        """Replaces each ${param} in a path, as DVC does."""
+        return re.sub(r"\$\{([\w.]+)\}", lambda match: str(reduce(getattr, match[1].split("."), self._params)), path)
+
     def _lock(self) -> None:
-        """Takes a scratch directory for this process alone.
+        """Locks the scratch directory. Raises InputError if another process runs this stage in this repository.
 
-        Two processes in one place would also write the same outs. Experiments in copies of the repository may be at the
-        same work at once: the second takes another directory.
+        Experiments in copies of the repository may run the same stage at once. Each then gets its own directory.
         """
-        first, places = self.scratch, [self.scratch]
-        if _in_copy():
-            begun = sorted(first.parent.glob(f"{first.name}*"))  # by one that was killed: goes on
-            places = chain(begun, places, (first.with_name(f"{first.name}-{number}") for number in count(2)))
-        if not any(self._try_lock(place) for place in places):
-            raise InputError(f"another process is running this stage on the same inputs ({first})")
-
-    def _try_lock(self, scratch: Path) -> bool:
-        scratch.mkdir(parents=True, exist_ok=True)
-        self.scratch, self._scratch_lock = scratch, FileLock(scratch / "lock")
-        try:
-            self._scratch_lock.acquire(blocking=False)
-        except Timeout:
-            return False
-        return True
+        first = self.scratch
+        for number in count(1):
+            if number > 1:
+                self.scratch = first.with_name(f"{first.name}-{number}")
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            self._scratch_lock = FileLock(self.scratch / "lock")
+            try:
+                return self._scratch_lock.acquire(blocking=False)
+            except Timeout:
+                if _root().resolve() == Path.cwd():
+                    raise InputError(f"another process is running this stage on the same inputs ({first})") from None
 
     def _finish(self) -> None:
-        """Moves the outs into place, unless an input changed meanwhile."""
-        if self._take_stats() != self._stats and self._take_inputs() != self._inputs:
+        """Moves the outs into place, unless an input changed during the run."""
+        if self._read_stats() != self._stats and self._read_inputs() != self._inputs:
             raise InputError("params.yaml or a dep changed while the stage ran; nothing was kept, run it again")
-        new = {out: out.with_name(f".{out.name}.new") for out in self.declared_outs}
-        try:
-            for out, beside in new.items():
-                assert (self._staging / out).exists(), f"stage {self.name} did not write {out}"
-                out.parent.mkdir(parents=True, exist_ok=True)
-                _remove(beside)
-                shutil.move(self._staging / out, beside)  # across disks a copy, for which there may be no room
-            for out, beside in new.items():
+        for out in self.declared_outs:
+            assert (self._staging / out).exists(), f"stage {self.name} did not write {out}"
+        for out in self.declared_outs:
+            beside = out.with_name(f".{out.name}.new")
+            out.parent.mkdir(parents=True, exist_ok=True)
+            _remove(beside)
+            try:
+                shutil.move(self._staging / out, beside)  # copies if data/ is on another disk, which may be full
                 _remove(out)
                 os.replace(beside, out)
-        finally:
-            for beside in new.values():
+            finally:
                 _remove(beside)
 
     def _files(self) -> list[Path]:
         files = [file for dep in self.declared_deps for file in ([dep] if dep.is_file() else dep.rglob("*"))]
-        return sorted(file for file in files if file.is_file() and "__pycache__" not in file.parts)
+        return sorted(file for file in files if file.is_file() and not IGNORED & set(file.parts))
 
-    def _take_stats(self) -> list[tuple]:
-        """Size and time of change of every input: cheap, and enough to see that nothing happened."""
+    def _read_stats(self) -> list[tuple]:
+        """Size and modification time of every input: if they are the same, the inputs need not be hashed again."""
         return [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in [*self._files(), Path("params.yaml")]]
 
-    def _take_inputs(self) -> tuple[dict, dict]:
-        """The declared params by dotted name, as the file now has them, and the digest of every dep."""
-        params = read_params()
-        sections = ((name, reduce(getattr, name.split("."), params)) for name in self.declared_params)
-        values = dict(leaf for name, value in sections for leaf in _leaves(name, value))
+    def _read_inputs(self) -> tuple[dict, dict]:
+        """The declared params by dotted name, as `params.yaml` has them now, and the hash of every file of the deps."""
+        params = flat(read_params().model_dump())
+        values = {name: params[name] for name in params if declares(self.declared_params, name)}
         return values, {str(file): sha256(file) for file in self._files()}
-
-    def _value(self, name: str):
-        return reduce(getattr, name.split("."), self._params)
-
-    def _interpolated(self, path: str) -> str:
-        """The path with each ${param} in it replaced, as DVC does."""
-        return re.sub(r"\$\{([\w.]+)\}", lambda match: str(self._value(match[1])), path)
 
 
 def _root() -> Path:
-    """The repository. Experiments that run in a copy of it have their scratch directories here too."""
+    """The repository. Experiments that DVC runs in a copy of it (--queue, --temp) use its .scratch too."""
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
-def _in_copy() -> bool:
-    """Whether this is an experiment that DVC runs in a copy of the repository (--queue, --temp)."""
-    return _root().resolve() != Path.cwd()
-
-
-def _leaves(name: str, value) -> Iterator[tuple[str, object]]:
-    """The values below a param, by dotted name."""
-    if isinstance(value, Section):
-        for field in type(value).model_fields:
-            yield from _leaves(f"{name}.{field}", getattr(value, field))
-    else:
-        yield name, value
-
-
 def _remove(path: Path) -> None:
-    """Deletes a file, a link or a directory, if there is one."""
+    """Deletes a file, link or directory if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -197,18 +173,15 @@ def run(
 ) -> None:
     """Runs a stage as a command. A user's mistake ends in one line on standard error and exit status 1.
 
-    `launcher` is a param that holds a command such as torchrun. Then the stage looks at its inputs with `check` and
-    runs that command, which runs the stage again with --worker in as many processes as it will: those run `main`.
+    `launcher` names the param that holds a command such as torchrun. The stage then calls `check` and runs that
+    command, which starts processes that run the stage with --worker. Those call `main`.
     """
     parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=sys.modules["__main__"].__doc__)
     if launcher:
-        parser.add_argument("--worker", action="store_true", help=f"be one of the processes that {launcher} starts")
+        parser.add_argument("--worker", action="store_true", help=f"run as one of the processes that {launcher} starts")
     worker = getattr(parser.parse_args(), "worker", False)
     if worker or "DVC_ROOT" in os.environ:
         die_with_parent(PARENT)
-    if not worker and _in_copy() and (_root() / ".git/shallow").exists():
-        lost = "DVC loses the result of an experiment in a copy of a shallow clone"
-        print(f"{name}: {_root()}: {lost}: `git fetch --unshallow`, then run it again", file=sys.stderr)
     try:
         if not launcher and os.environ.get("WORLD_SIZE", "1") != "1":
             raise InputError(f"expected one process, not {os.environ['WORLD_SIZE']}: start it without a launcher")
@@ -222,30 +195,28 @@ def run(
     except InputError as error:
         _end(f"{name}: {error}")
     except OSError as error:
-        full = os.strerror(errno.ENOSPC) in str(error)  # shutil.Error has no errno
-        if not full and error.errno not in REFUSED:
+        if error.errno not in REFUSED and not isinstance(error, shutil.Error):  # shutil.Error: of shutil.move
             raise
-        told = os.strerror(errno.ENOSPC) if full else error.strerror
-        where = error.filename or ".scratch or data"
-        _end(f"{name}: {InputError(f'{where}: {told}')}")
+        line = InputError(f"{error.filename or '.scratch or data'}: {error.strerror or error}")
+        _end(f"{name}: {line}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _launch(stage: Stage, launcher: str) -> None:
-    """Runs the stage's workers. Ends with the line that one of them told, or with the launcher's status."""
+    """Runs the stage's workers. Exits with the line of a worker that failed, or with the status of the launcher."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise InputError(f"torchrun was given -m stages.{stage.name} and not -m stages.{stage.name} --worker")
     command = stage.param(launcher)
-    status, told = run_job(f"{command} -m stages.{stage.name} --worker")
-    if told:
-        sys.exit(told)
+    status, line = run_job(f"{command} -m stages.{stage.name} --worker")
+    if line:
+        sys.exit(line)
     if status:
         print(f"{stage.name}: {launcher} = {command!r} ended with status {status}", file=sys.stderr)
         sys.exit(status if status > 0 else 128 - status)
 
 
 def _end(line: str) -> NoReturn:
-    """Ends this process with a line, which a worker leaves to the process that ran its launcher to print."""
+    """Exits with a line. A worker leaves printing it to the process that ran the launcher."""
     end_job(line)
     sys.exit(line)

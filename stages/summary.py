@@ -10,7 +10,7 @@ REPORT = Path("reports/index.html")
 
 
 def headline() -> str:
-    """The report's place and every metric of `reports/metrics.json`, one a line."""
+    """The address of the report, then one line per metric of `reports/metrics.json`."""
     rows = [
         (section, name, value)
         for section, part in read_json(REPORT.with_name("metrics.json")).items()

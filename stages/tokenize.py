@@ -6,7 +6,7 @@ from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """Both splits in one pass over the corpus; what an interrupted run has done is not done again."""
+    """Both splits in one pass over the corpus. An interrupted run resumes."""
     params = stage.param("tokens")
     corpus = Corpus(stage.dep("data/raw/corpus"), params.heldout)
     tokenize(corpus, stage.dep("data/tokenizer"), params, stage.scratch, stage.out("data/tokens"))

@@ -1,4 +1,4 @@
-"""Stage train_tokenizer: learns a vocabulary from the training split, or takes OpenAI's."""
+"""Stage train_tokenizer: trains a vocabulary on the training split, or takes OpenAI's."""
 
 from gpt2.common.errors import InputError
 from gpt2.tokenizer.bpe import train_bpe
@@ -8,14 +8,16 @@ from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    """No text of the validation split shapes the vocabulary."""
+    """The validation split has no influence on the vocabulary."""
     params = stage.param("tokenizer")
     if params.source == "gpt2":
         tokenizer = Tokenizer.gpt2()
     elif params.source == "checkpoint":
         checkpoint = stage.dep("data/models/gpt2")
-        if not (checkpoint / "config.json").exists():  # the stage that makes it left a note that it was left out
-            raise InputError("tokenizer.source = 'checkpoint': data.gpt2.source = 'none' left the checkpoint out")
+        if not (checkpoint / "config.json").exists():
+            raise InputError(
+                "tokenizer.source = 'checkpoint': there is no checkpoint, because data.gpt2.source = 'none'"
+            )
         tokenizer = Tokenizer.load(checkpoint)
     else:
         corpus = Corpus(stage.dep("data/raw/corpus"), stage.param("tokens.heldout"))

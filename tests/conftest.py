@@ -1,11 +1,20 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share, and an environment that no test takes from its user."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+# Libraries read these when they are imported, and commands that tests start inherit them.
+for name in list(os.environ):
+    if name.startswith(("HF_", "HUGGING", "DATASETS_", "TRANSFORMERS_", "TIKTOKEN_")):
+        del os.environ[name]
+os.environ["HF_HOME"] = str(Path(tempfile.gettempdir(), "gpt2-tests"))  # not the cache and login of the user
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 
 
 @pytest.fixture(scope="session")

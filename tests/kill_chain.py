@@ -1,12 +1,12 @@
-"""Kills the chain at random moments, lets it run again, and compares what it leaves with a run that nobody disturbed:
+"""Kills the chain at random moments, runs it again, and compares the result with an undisturbed run:
 
     python -m tests.kill_chain --kills 10 --seed 1
 
-Both run the smoke profile, each in a copy of the repository; it takes some minutes, and is no part of `make test`.
-Each kill falls into a stage drawn by chance, at a moment of it drawn by chance; it is SIGINT, SIGTERM or SIGKILL, to
-dvc, the stage, torchrun, a rank or a worker, whichever there are. After each, no process may be left and no file of an
-out that is not whole; after the `dvc repro` that follows the last, dvc.lock must be that of the undisturbed run, but
-for the files that differ from run to run, and nothing that was begun may lie around.
+Both runs use the smoke profile, each in a copy of the repository. This takes some minutes and is not part of
+`make test`. Each kill hits a random stage at a random moment: SIGINT, SIGTERM or SIGKILL to dvc, the stage, torchrun, a
+rank or a worker. After each kill no process may be left, and every file of an out must be complete. After the last kill
+`dvc repro` must produce the dvc.lock of the undisturbed run, except for the files that differ from run to run, and no
+temporary file may be left.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from stages.verify import MACHINE, Record, compare, describe, read_lock
+from stages.verify import Facts, compare, describe, read_lock
 from tests.repository import Repository
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -29,7 +29,7 @@ TEMPORARY = ("data/**/.*.new", "data/**/.*.tmp", "reports/**/.*.new", "reports/*
 
 
 class Chain(Repository):
-    """A copy in which `dvc repro` runs while what it prints is read."""
+    """A copy of the repository in which `dvc repro` runs while we read its output."""
 
     def __init__(self, place: Path):
         super().__init__(place, "smoke", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
@@ -40,19 +40,19 @@ class Chain(Repository):
             return self.start("dvc", "repro", stdout=log, stderr=subprocess.STDOUT)
 
     def printed(self) -> str:
-        """What the last `dvc repro` has printed so far."""
+        """The output of the last `dvc repro` so far."""
         return self._log.read_text()
 
     def reached(self) -> list[str]:
-        """The stages that it has come to, to run or to skip them."""
+        """The stages that it has run, skipped or is running."""
         return re.findall(r"^(?:Running s|S)tage '(\w+)'", self.printed(), re.MULTILINE)
 
-    def lock(self) -> dict[str, Record]:
+    def lock(self) -> dict[str, Facts]:
         return read_lock((self.path / "dvc.lock").read_bytes(), "dvc.lock")
 
     def torn(self, whole: "Chain") -> list[str]:
-        """Files of outs that are not those of another copy."""
-        outs = [file.path for record in whole.lock().values() for file in record.outs if file.path not in MACHINE]
+        """Files of outs that differ from those of another copy."""
+        outs = [path for facts in whole.lock().values() for kind, path in facts if kind == "out"]
         names = {file.relative_to(self.path) for out in outs for file in self._files(self.path / out)}
         return [str(name) for name in sorted(names) if not _same(self.path / name, whole.path / name)]
 
@@ -61,7 +61,7 @@ class Chain(Repository):
         return [file for file in (out, *out.rglob("*")) if file.is_file()]
 
     def delete_torn_rwlock(self) -> bool:
-        """DVC writes .dvc/tmp/rwlock in place, and refuses to run after it was killed while it did. Whether it was."""
+        """If DVC is killed while it writes .dvc/tmp/rwlock, it refuses to run again. Returns whether that happened."""
         path = self.path / ".dvc/tmp/rwlock"
         try:
             json.loads(path.read_bytes() if path.exists() else "{}")
@@ -71,7 +71,7 @@ class Chain(Repository):
         return False
 
     def leftovers(self) -> list[str]:
-        """What is there only while a stage is at work."""
+        """Files that should exist only while a stage runs."""
         return sorted(str(path.relative_to(self.path)) for glob in TEMPORARY for path in self.path.glob(glob))
 
 
@@ -80,7 +80,7 @@ def _same(file: Path, other: Path) -> bool:
 
 
 def run_undisturbed(chain: Chain) -> dict[str, float]:
-    """Runs the chain; returns how long each stage took, in seconds."""
+    """Runs the chain and returns the seconds that each stage took."""
     process, began = chain.repro(), {}
     while process.poll() is None:
         for stage in chain.reached():
@@ -92,9 +92,9 @@ def run_undisturbed(chain: Chain) -> dict[str, float]:
 
 
 def kill_once(chain: Chain, stage: str, delay: float, chance: random.Random) -> str:
-    """Runs the chain until it is `delay` seconds in a stage, signals one process, and waits for the end of all.
+    """Runs the chain until `delay` seconds into a stage, signals one process, and waits until all have ended.
 
-    Where the stage ends sooner the next one's beginning is the moment. Returns a line that says what happened.
+    If the stage ends sooner, the signal comes when the next one begins. Returns a line that describes the event.
     """
     process = chain.repro()
     while process.poll() is None and stage not in chain.reached():
@@ -105,21 +105,21 @@ def kill_once(chain: Chain, stage: str, delay: float, chance: random.Random) -> 
     running = sorted(chain.processes().items())
     if not running:
         assert process.wait() == 0, f"dvc repro failed by itself: {chain.printed()[-2000:]}"
-        return f"{stage}: had ended before"
+        return f"{stage}: ended before the kill"
     (pid, name), number = chance.choice(running), chance.choice(SIGNALS)
     at = chain.reached()[-1]
     os.kill(pid, number)
-    process.wait()  # dvc lets a stage end when it is told SIGINT
+    process.wait()  # on SIGINT dvc waits for the stage
     chain.wait_for(lambda: not chain.processes())
-    torn = "; it left .dvc/tmp/rwlock torn, which was deleted" if chain.delete_torn_rwlock() else ""
+    torn = "; deleted the incomplete .dvc/tmp/rwlock" if chain.delete_torn_rwlock() else ""
     return f"{at}: {number.name} to {name}; dvc ended with status {process.returncode}{torn}"
 
 
 def main() -> int:
-    """Prints a line for each kill and what is wrong, if anything; returns the exit status."""
+    """Prints a line per kill and every problem. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.kill_chain", description="Kills the chain, and compares.")
     parser.add_argument("--kills", type=int, default=10, metavar="N", help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of what is killed when; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the kills; default: %(default)s")
     args = parser.parse_args()
     chance, wrong = random.Random(args.seed), []
     with tempfile.TemporaryDirectory() as place:
@@ -131,10 +131,10 @@ def main() -> int:
             print(kill_once(killed, stage, chance.uniform(0, seconds[stage]), chance), flush=True)
             if torn := killed.torn(undisturbed):
                 wrong += torn
-                print(f"  not whole: {', '.join(torn)}", flush=True)
+                print(f"  incomplete: {', '.join(torn)}", flush=True)
         killed.ok("dvc", "repro")
         wrong += [*describe(compare(undisturbed.lock(), killed.lock(), order)), *killed.leftovers()]
-        print("\n".join(wrong) or "the last run left the dvc.lock of the undisturbed one, and nothing beside its outs")
+        print("\n".join(wrong) or "the last run produced the dvc.lock of the undisturbed run, and no temporary files")
     return bool(wrong)
 
 

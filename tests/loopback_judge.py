@@ -1,36 +1,44 @@
-"""A server on 127.0.0.1 that speaks OpenAI's API for chats: says what it was told to, records what it is asked."""
+"""A server on 127.0.0.1 with OpenAI's chat API. It gives scripted answers and records the requests."""
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from gpt2.config.params import JudgeParams
 
+Answer = str | int | bytes | None | Callable[[str], str]
+
 
 @dataclass
 class Script:
-    """What the server answers, in turn: a reply's text, a status, bytes of a body, or "hang up"; and what it saw."""
+    """The server's answers in turn, and the requests it got.
 
-    answers: list[str | int | bytes | None]
+    An answer is a reply's text, a status, the bytes of a body, "hang up", or a function from the prompt to the text.
+    """
+
+    answers: list[Answer]
     asked: list[dict] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def judging(*answers: str | int | bytes | None) -> Iterator[tuple[JudgeParams, Script]]:
-    """A judge that gives these answers. With an error it repeats the key, as real servers may."""
+def judging(*answers: Answer) -> Iterator[tuple[JudgeParams, Script]]:
+    """Runs a judge that gives these answers. With an error it repeats the key, as real servers may."""
     script = Script(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             script.paths.append(self.path)
             script.keys.append(self.headers["Authorization"])
-            script.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            script.asked.append(asked)
             answer = script.answers.pop(0)
+            if callable(answer):
+                answer = answer(asked["messages"][0]["content"])
             if answer == "hang up":
                 return
             status, body = (answer, str(script.keys[-1]).encode()) if isinstance(answer, int) else (200, answer)

@@ -1,4 +1,4 @@
-"""A copy of this repository in which a test runs the chain as a user would."""
+"""A copy of this repository in which tests run the chain as a user would."""
 
 import json
 import os
@@ -19,15 +19,15 @@ IDENTITY = {f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COM
 
 
 class Folder:
-    """A folder in which commands run, and processes are started, found and waited for."""
+    """A folder in which to run commands, and to start and find processes."""
 
     def __init__(self, place: Path, **environment: str):
-        """`environment` is set for every command, on top of this process's."""
+        """Every command gets the variables of `environment` besides those of this process."""
         self._mark = uuid.uuid4().hex
         self.path, self.environment = place, {**environment, "MARK": self._mark}
 
     def run(self, *command: str) -> subprocess.CompletedProcess:
-        """Runs a command there, this Python's folder first on the path."""
+        """Runs a command there, with the folder of this Python first on the path."""
         return subprocess.run(command, cwd=self.path, env=self._environment(), capture_output=True, text=True)
 
     def _environment(self) -> dict[str, str]:
@@ -37,29 +37,29 @@ class Folder:
         return environment
 
     def ok(self, *command: str) -> str:
-        """What a command that must succeed printed."""
+        """Runs a command that must succeed, and returns its output."""
         done = self.run(*command)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout + done.stderr
 
     def start(self, *command: str, **options) -> subprocess.Popen:
-        """Starts a command there and does not wait for it; `options` are Popen's."""
+        """Starts a command there without waiting for it. Popen gets `options`."""
         return subprocess.Popen(
             command,
             cwd=self.path,
             env=self._environment(),
             text=True,
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # as in a terminal: `&` has it ignored
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # as in a terminal; `&` ignores it
             **options,
         )
 
     def processes(self) -> dict[int, str]:
-        """Those that came of `start` and still are, by what they do: dvc, stage, torchrun, rank 0, rank 1, worker."""
+        """Running descendants of commands by process id: dvc, stage, torchrun, rank 0, rank 1 or worker."""
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 environment, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes().split(b"\0")
-            except OSError:  # it has ended meanwhile
+            except OSError:  # it has ended
                 continue
             if self._mark.encode() in environment and command != [b""]:
                 rank = re.search(rb"\0RANK=(\d)", environment)
@@ -69,8 +69,8 @@ class Folder:
         return found
 
     def wait_for(self, condition: Callable[[], object], process: subprocess.Popen | None = None) -> None:
-        """A condition that never comes true fails the test: after a minute, or when `process` has ended before."""
-        ends = time.monotonic() + 60
+        """Waits until a condition is true. Fails after three minutes, or when `process` ends before."""
+        ends = time.monotonic() + 180
         while not condition():
             assert time.monotonic() < ends and (process is None or process.poll() is None), self.processes()
             time.sleep(0.01)
@@ -80,7 +80,7 @@ class Folder:
 
 
 class Repository(Folder):
-    """A copy of the tracked files with a history of its own, so that experiments have a commit to start from."""
+    """A copy of the tracked files with its own git history, so that experiments have a commit to start from."""
 
     def __init__(self, place: Path, profile: str, **environment: str):
         super().__init__(place, **environment)
@@ -98,7 +98,7 @@ class Repository(Folder):
         self.ok("git", "commit", "--quiet", "--message", "state")
 
     def restore(self) -> None:
-        """Back to what was committed, with its data."""
+        """Restores the committed files and their data."""
         self.ok("git", "checkout", "--force", ".")
         self.ok("dvc", "checkout", "--force")
 
@@ -108,7 +108,7 @@ class Repository(Folder):
 
 
 class Clone(Repository):
-    """A git clone of a repository, with its data. It and its own clones use the DVC cache of the repository."""
+    """A git clone of a repository, with its data. It uses the DVC cache of the repository, and so do its clones."""
 
     def __init__(self, origin: Path, place: Path):
         settings = place / "settings"

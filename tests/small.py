@@ -3,17 +3,18 @@
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from gpt2.common.files import write_json
-from gpt2.config.params import GPTConfig
+from gpt2.config.params import ClassificationParams, GPTConfig
 from gpt2.model.gpt import GPT
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
-from gpt2.tokens.corpus import Text, text_digest
+from gpt2.tokens.corpus import Document
 from gpt2.tokens.shards import MANIFEST
-from gpt2.tokens.writer import TokenWriter, count_duplicates
+from gpt2.tokens.writer import join_shards, write_documents
 
 OPTIM = {
     "steps": 12,
@@ -26,7 +27,6 @@ OPTIM = {
     "warmup_steps": 2,
     "decay_rate": 0.3,
     "weight_decay": 0.1,
-    "beta1": 0.9,
     "beta2": 0.95,
     "grad_clip": 1.0,
     "precision": "float32",
@@ -35,13 +35,10 @@ OPTIM = {
     "checkpoint_every": 5,
 }
 CLASSIFICATION = {
-    **OPTIM,
-    "init": "pretrain",
-    "patience": None,
+    **{key: value for key, value in OPTIM.items() if key in ClassificationParams.model_fields},
     "trainable": "all",
     "last_blocks": 1,
-    "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["attn.c_attn", "mlp.c_fc"]},
-    "class_weights": "none",
+    "lora": {"rank": 4, "alpha": 8.0, "targets": ["attn.c_attn", "mlp.c_fc"]},
 }
 CONFIG = GPTConfig(block_size=16, n_layer=2, n_embd=32, n_head=4, dropout=0.1, vocab_size=300)
 
@@ -63,12 +60,10 @@ def write_shards(
     directory: Path, texts: Iterable[tuple[str, Iterable[str]]], tokenizer: Tokenizer, shard_tokens: int
 ) -> None:
     """Writes texts, each group after the name of its split, as shards with their manifest."""
-    writer = TokenWriter(directory, tokenizer, shard_tokens)
-    for split, group in texts:
-        for text in group:
-            data = text.encode()
-            writer.add(Text(text, split, len(data), text_digest(data), intact=True))
-    manifest = count_duplicates(writer.finish(), writer.digests())
+    documents = (Document.of(text, split) for split, group in texts for text in group)
+    with TemporaryDirectory(dir=directory) as task:
+        write_documents(documents, Path(task), tokenizer, shard_tokens)
+        manifest = join_shards([Path(task)], directory)
     write_json(directory / MANIFEST, manifest.model_dump())
 
 

@@ -1,4 +1,4 @@
-"""The rules of the house: which room may import which, what a stage declares, how large files grow."""
+"""Rules for the code: which room may import which, which code a stage declares, how long files may be."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
 
-# What each room of gpt2/ may import, besides itself.
+# Each room of gpt2/, a folder, with the other rooms that it may import.
 ROOMS = {
     "common": set(),
     "config": {"common"},
@@ -31,7 +31,7 @@ TASK = {"common", "config", "tokenizer", "runtime", "model", "adapters", "tokens
 ROOMS |= dict.fromkeys(("pretraining", "classification", "instruction"), TASK)
 ROOMS["commands"] = set(ROOMS)
 
-# These decide no result, so no stage declares them: they check and report, or connect a stage to its files.
+# These check, report or connect a stage to its files. They decide no result, so no stage declares them.
 UNKEYED = ["gpt2/common", "gpt2/config", "gpt2/commands", "stages/stage.py", "stages/params.py", "stages/__init__.py"]
 
 LIBRARY = sorted(path.relative_to(ROOT) for path in (ROOT / "gpt2").rglob("*.py"))
@@ -41,7 +41,7 @@ STAGE_MODULES = sorted(f"stages/{name}.py" for name in STAGES)
 
 
 def imports(path: Path) -> set[str]:
-    """Dotted names that a file imports, `from a import b` as a and a.b."""
+    """The dotted names that a file imports: a and a.b for `from a import b`."""
     names = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -53,13 +53,13 @@ def imports(path: Path) -> set[str]:
 
 
 def own_files(path: Path) -> set[Path]:
-    """Files of this project that a file imports; not the __init__.py of rooms, which hold a docstring alone."""
+    """The files of this project that a file imports, except the __init__.py of rooms, which hold only a docstring."""
     places = (Path(*name.split(".")).with_suffix(".py") for name in imports(path))
     return {place for place in places if (ROOT / place).is_file()}
 
 
 def closure(path: Path) -> set[Path]:
-    """All files of this project that importing `path` reads, with itself."""
+    """All files of this project that Python reads to import `path`, including `path`."""
     seen, waiting = set(), [path]
     while waiting:
         file = waiting.pop()
@@ -80,7 +80,7 @@ def test_every_module_is_in_a_room():
 
 
 @pytest.mark.parametrize("name", ROOMS)
-def test_a_room_imports_only_what_lies_below_it(name):
+def test_a_room_imports_only_rooms_below_it(name):
     for path in LIBRARY:
         if room(path) == name:
             assert {room(file) for file in own_files(path)} <= {name} | ROOMS[name], path
@@ -98,31 +98,31 @@ def test_the_init_of_a_room_is_a_docstring(path):
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=str)
-def test_the_library_knows_no_stage_no_dvc_and_no_yaml(path):
+def test_the_library_imports_no_stage_no_dvc_and_no_yaml(path):
     roots = {name.split(".")[0] for name in imports(path)}
     assert not roots & {"stages", "dvc", "ruamel", "yaml"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
-def test_nothing_that_runs_needs_tests_or_benchmarks_and_only_commands_read_a_command_line(path):
+def test_no_module_imports_tests_or_benchmarks_and_only_commands_parse_arguments(path):
     roots = {name.split(".")[0] for name in imports(path)}
     assert not roots & {"tests", "benchmarks", "pytest"}
     assert "argparse" not in roots or room(path) == "commands" or path.parts[0] == "stages"
 
 
-def test_the_model_stands_on_config_alone():
+def test_the_model_imports_only_config():
     assert {room(file) for file in own_files(Path("gpt2/model/gpt.py"))} == {"config"}
 
 
 @pytest.mark.parametrize("name", ["common", "config", "report"])
-def test_rooms_that_need_no_torch(name):
+def test_some_rooms_need_no_torch(name):
     for path in LIBRARY:
         if room(path) == name:
             for file in closure(path):
                 assert not {name.split(".")[0] for name in imports(file)} & {"torch", "transformers"}, file
 
 
-def test_the_list_of_commands_costs_no_import_of_torch():
+def test_the_list_of_commands_is_complete_and_imports_no_torch():
     code = "import sys; from gpt2.__main__ import main; main(['--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
-"""GPT-2 with a linear head on the last real token: the model, what it predicts, and its checkpoints.
+"""GPT-2 with a linear head on the last real token: the model, its predictions, and its checkpoints.
 
-Checkpoints are those of `transformers.GPT2ForSequenceClassification`.
+The checkpoints are those of `transformers.GPT2ForSequenceClassification`.
 
 Shapes: B batch, T time, C channels, K labels, n texts.
 """
@@ -21,50 +21,48 @@ from gpt2.runtime.device import move
 class GPTClassifier(nn.Module):
     """GPT-2 whose residual stream at the last real token goes through a linear layer without bias."""
 
-    def __init__(self, transformer: GPT, n_labels: int, pad: int, class_weights: Tensor | None = None):
-        """`class_weights` (K,): what the loss of a text is multiplied by, by its label; None: all alike."""
+    def __init__(self, transformer: GPT, n_labels: int, pad: int):
         super().__init__()
         self.transformer, self.pad = transformer, pad
         self.score = nn.Linear(transformer.config.n_embd, n_labels, bias=False)
         nn.init.normal_(self.score.weight, std=0.02)
-        self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> Tensor:
         """Maps token ids (B, T), padded on the right, to logits (B, K), or with labels (B,) to the summed loss."""
         T = idx.size(1)
-        places = torch.arange(T, device=idx.device).expand_as(idx)
-        last = places.masked_fill(idx == self.pad, 0).argmax(dim=1)  # (B,) the last token that is not padding
+        positions = torch.arange(T, device=idx.device).expand_as(idx)
+        last = positions.masked_fill(idx == self.pad, 0).argmax(dim=1)  # (B,) the last token that is not padding
         hidden = self.transformer.hidden(idx)  # (B, T, C)
         logits = self.score(hidden[torch.arange(len(idx), device=idx.device), last])  # (B, K)
         if targets is None:
             return logits
-        return F.cross_entropy(logits.float(), targets, weight=self.class_weights, reduction="sum")
+        return F.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def padded(texts: list[list[int]], pad: int) -> Tensor:
-    """Token ids of B texts as (B, T), padded on the right to the longest."""
+    """Token ids of B texts as one tensor (B, T), padded on the right to the longest."""
     return nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in texts], batch_first=True, padding_value=pad)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: see autocast_dtype
 def predict(model: GPTClassifier, texts: list[list[int]], batch_size: int) -> np.ndarray:
-    """Log-probabilities (n, K) in float32 of token ids, in their order; texts of like lengths share a batch."""
+    """Log-probabilities (n, K) of texts of token ids, in float32; texts of similar length share a batch."""
     model.eval()
     weight = model.score.weight
     order = np.argsort([len(ids) for ids in texts], kind="stable")
-    found = np.empty((len(texts), len(weight)), dtype=np.float32)
+    log_probs = np.empty((len(texts), len(weight)), dtype=np.float32)
     for first in range(0, len(texts), batch_size):
-        own = order[first : first + batch_size]
-        inputs = padded([texts[i] for i in own], model.pad)
-        found[own] = model(move(inputs, weight.device)).float().log_softmax(dim=1).cpu()
-    return found
+        chunk = order[first : first + batch_size]
+        inputs = padded([texts[i] for i in chunk], model.pad)
+        log_probs[chunk] = model(move(inputs, weight.device)).float().log_softmax(dim=1).cpu()
+    return log_probs
 
 
 # --- checkpoints ---------------------------------------------------------------------------------------------------
 
 
 def save(model: GPTClassifier, labels: list[str], directory: Path) -> None:
-    """Writes the model as a checkpoint that `transformers.GPT2ForSequenceClassification.from_pretrained` reads."""
+    """Writes the model as a checkpoint for `transformers.GPT2ForSequenceClassification.from_pretrained`."""
     body = model.transformer
     config = {
         **checkpoint.hf_config(body.config),
@@ -78,10 +76,10 @@ def save(model: GPTClassifier, labels: list[str], directory: Path) -> None:
 
 
 def load(directory: Path) -> tuple[GPTClassifier, list[str]]:
-    """Reads a `GPT2ForSequenceClassification` checkpoint, ours or another's: the model, in eval mode, and the labels.
+    """Reads a `GPT2ForSequenceClassification` checkpoint: the model, in eval mode, and the labels.
 
-    As in transformers, a label without a name in `config.json` is LABEL_0, LABEL_1 and so on. Raises InputError where
-    there is no checkpoint, or it has no classification head.
+    As in transformers, a label without a name in `config.json` is LABEL_0, LABEL_1 and so on. Raises InputError if
+    there is no checkpoint or it has no classification head.
     """
     config, raw = checkpoint.read_config(directory)
     state = checkpoint.from_hf(checkpoint.read_state(directory))
@@ -91,8 +89,8 @@ def load(directory: Path) -> tuple[GPTClassifier, list[str]]:
     pad, names = raw.get("pad_token_id"), raw.get("id2label") or {}
     pad = config.vocab_size - 1 if pad is None else pad
     if not (isinstance(pad, int) and isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
-        wanted = "expected a whole number and an object of texts"
-        raise InputError(f"{directory / 'config.json'}: pad_token_id = {pad!r}, id2label = {names!r}: {wanted}")
+        expected = "expected an integer and an object of strings"
+        raise InputError(f"{directory / 'config.json'}: pad_token_id = {pad!r}, id2label = {names!r}: {expected}")
     with torch.device("meta"):  # the parameters come from the file
         model = GPTClassifier(GPT(config), len(head), pad)
     state = {f"transformer.{name}": tensor for name, tensor in state.items()} | {"score.weight": head}

@@ -1,4 +1,4 @@
-"""Low-rank adaptation (Hu et al. 2021): frozen matrices learn an update of rank r, saved as `peft` reads it.
+"""Low-rank adaptation (Hu et al. 2021): frozen matrices learn an update of rank r, saved in `peft`'s format.
 
 Shapes: B batch, T time, r rank, I inputs, O outputs of a linear layer.
 """
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from gpt2.common.files import replacing, write_json
 from gpt2.config.params import LoRAParams
-from gpt2.model.gpt import GPT, Dropout
+from gpt2.model.gpt import GPT
 
 
 class LoRALinear(nn.Module):
@@ -25,17 +25,16 @@ class LoRALinear(nn.Module):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.scale = params.alpha / params.rank
-        self.dropout = Dropout(params.dropout, base.in_features)
         self.lora_A = nn.Parameter(base.weight.new_empty(params.rank, base.in_features))  # (r, I)
         self.lora_B = nn.Parameter(base.weight.new_zeros(base.out_features, params.rank))  # (O, r)
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, T, I) to (B, T, O)."""
-        return self.base(x) + F.linear(F.linear(self.dropout(x), self.lora_A), self.lora_B) * self.scale
+        return self.base(x) + F.linear(F.linear(x, self.lora_A), self.lora_B) * self.scale
 
     def merged(self) -> nn.Linear:
-        """A plain layer that computes the same: W + (alpha / r) B A, added up in float64 and rounded once."""
+        """A plain layer that computes the same: W + (alpha / r) B A, summed in float64 and rounded once."""
         update = self.scale * self.lora_B.double() @ self.lora_A.double()  # (O, I)
         plain = copy.deepcopy(self.base)
         plain.weight.copy_(self.base.weight.double() + update)
@@ -43,7 +42,7 @@ class LoRALinear(nn.Module):
 
 
 def adapters(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
-    """The adapted layers and their names."""
+    """The adapted layers with their names."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoRALinear))
 
 
@@ -59,29 +58,29 @@ def add_lora(model: GPT, params: LoRAParams) -> None:
 
 @torch.no_grad()
 def merge(model: GPT) -> dict[str, LoRALinear]:
-    """Puts a plain layer in the place of every adapter, so that the model is a plain GPT-2; returns the adapters.
+    """Replaces every adapter by a plain layer, so that the model is a plain GPT-2; returns the adapters.
 
-    They keep the frozen weights as they were: `unmerge` puts them back.
+    The adapters keep the frozen weights as they were: `unmerge` puts them back.
     """
-    taken = dict(adapters(model))
-    for name, adapter in taken.items():
+    merged = dict(adapters(model))
+    for name, adapter in merged.items():
         model.set_submodule(name, adapter.merged())
-    return taken
+    return merged
 
 
-def unmerge(model: GPT, taken: dict[str, LoRALinear]) -> None:
-    """Undoes `merge`, which returned `taken`: weights and outputs are those before it, bit for bit."""
-    for name, adapter in taken.items():
+def unmerge(model: GPT, merged: dict[str, LoRALinear]) -> None:
+    """Undoes `merge`, which returned `merged`: weights and outputs are those before it, bit for bit."""
+    for name, adapter in merged.items():
         model.set_submodule(name, adapter)
 
 
-def save_adapter(taken: dict[str, LoRALinear], params: LoRAParams, directory: Path, base: str) -> None:
-    """Writes the adapters that `merge` returned as `peft.PeftModel.from_pretrained` reads them.
+def save_adapter(merged: dict[str, LoRALinear], params: LoRAParams, directory: Path, base: str) -> None:
+    """Writes the adapters that `merge` returned for `peft.PeftModel.from_pretrained`.
 
-    `base` is where the frozen model lies.
+    `base` is the directory of the frozen model.
     """
     state = {}
-    for name, adapter in taken.items():
+    for name, adapter in merged.items():
         prefix = f"base_model.model.transformer.{name}"
         state[f"{prefix}.lora_A.weight"] = adapter.lora_A.detach().cpu().contiguous()
         state[f"{prefix}.lora_B.weight"] = adapter.lora_B.detach().cpu().contiguous()
@@ -95,9 +94,9 @@ def save_adapter(taken: dict[str, LoRALinear], params: LoRAParams, directory: Pa
             "base_model_name_or_path": base,
             "r": params.rank,
             "lora_alpha": params.alpha,
-            "lora_dropout": params.dropout,
+            "lora_dropout": 0.0,
             "target_modules": list(params.targets),
-            "fan_in_fan_out": True,  # transformers keeps GPT-2's matrices as (inputs, outputs)
+            "fan_in_fan_out": True,  # transformers stores GPT-2's matrices as (inputs, outputs)
             "bias": "none",
             "inference_mode": True,
         },

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gpt2.adapters import lora
 from gpt2.adapters.classifier import GPTClassifier, padded, predict
@@ -26,10 +26,10 @@ from gpt2.training.trainer import History, Trainer, trainable_parameters
 
 
 class LabelledTexts:
-    """Texts and labels as samples. A text longer than the context keeps its beginning, and counts in `truncated`."""
+    """Texts and labels as samples. Texts longer than the context are cut and counted in `truncated`."""
 
     def __init__(self, rows: list[dict], labels: list[str], tokenizer: Tokenizer, block_size: int, where: str):
-        """Raises InputError naming `where` and the row whose text is empty or whose label is not in `labels`."""
+        """Raises InputError naming `where` and the line of a text that is empty or a label that is not in `labels`."""
         self.pad, self.truncated = tokenizer.eot, 0
         self.ids, self.labels = [], []
         numbers = {label: number for number, label in enumerate(labels)}
@@ -55,12 +55,12 @@ class LabelledTexts:
         return padded([self.ids[i] for i in ids], self.pad), torch.tensor([self.labels[i] for i in ids])
 
     def targets(self, ids: np.ndarray) -> int:
-        """One label a text."""
+        """One label per text."""
         return len(ids)
 
 
 def read_labels(path: Path) -> list[str]:
-    """The labels in the order of their numbers. Raises InputError unless they are two texts or more, all different."""
+    """The labels in the order of their numbers. Raises InputError unless they are two or more different texts."""
     labels = read_json(path)
     texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
     if not texts or len(set(labels)) < max(2, len(labels)):
@@ -69,7 +69,7 @@ def read_labels(path: Path) -> list[str]:
 
 
 def check_labels(data: dict[str, LabelledTexts], labels: list[str], source: Path) -> None:
-    """Raises InputError where the training texts have one label only, or lack one that another split has."""
+    """Raises InputError if all training texts have the same label, or none has a label that another split has."""
     trained = set(data["train"].labels)
     if len(trained) == 1:
         (only,) = trained
@@ -81,17 +81,11 @@ def check_labels(data: dict[str, LabelledTexts], labels: list[str], source: Path
                 raise InputError(f"{where}: no text of {source}/train.jsonl has it")
 
 
-def balanced_weights(labels: list[int], n_labels: int) -> Tensor:
-    """Weights n / (K n_k) of the K labels that occur, n_k times each: (n_labels,), 1 on average over the n texts."""
-    counts = np.bincount(labels, minlength=n_labels)
-    return torch.from_numpy(len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).float()
-
-
 # --- training ------------------------------------------------------------------------------------------------------
 
 
 def freeze(model: GPTClassifier, params: ClassificationParams) -> None:
-    """Leaves trainable what `params.trainable` says, adapters that it adds among it; the head always is.
+    """Freezes all but the head and what `params.trainable` names; for LoRA it adds the adapters.
 
     Raises InputError if the model has fewer blocks than `params.last_blocks`.
     """
@@ -114,8 +108,8 @@ class Classified:
     model: GPTClassifier  # adapters merged
     history: History
     metrics: dict
-    classes: list[dict]  # one a label: precision, recall, F1
-    predictions: list[dict]  # one a test text: text, label, prediction, probability
+    classes: list[dict]  # per label: precision, recall, F1
+    predictions: list[dict]  # per test text: text, label, prediction, probability
 
 
 def finetune(
@@ -130,36 +124,37 @@ def finetune(
     scratch: Path,
     world: World,
 ) -> Classified:
-    """Trains a head, and as much of `base` as `params` says, on `rows["train"]`; reports on `rows["test"]`.
+    """Trains a head, and the part of `base` that `params` names, on `rows["train"]`; evaluates on `rows["test"]`.
 
-    The validation loss, which says what weights are kept and when training ends, is the mean over texts as they come,
-    without class weights: an estimate of the loss on the test texts, to be compared between runs with weights and
-    without. `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
-    malformed, labels that cannot be learned, and training that diverges.
+    The model ends with the weights of the lowest validation loss, the mean over texts. `source`: the folder of the
+    rows, for error messages. Raises InputError for malformed rows, for labels that cannot be learned, and if training
+    diverges.
     """
     data = {
         split: LabelledTexts(rows[split], labels, tokenizer, base.config.block_size, f"{source}/{split}.jsonl")
         for split in ("train", "val", "test")
     }
     check_labels(data, labels, source)
-    class_weights = balanced_weights(data["train"].labels, len(labels)) if params.class_weights == "balanced" else None
     torch.manual_seed(seed)
-    model = GPTClassifier(base, len(labels), tokenizer.eot, class_weights)
+    model = GPTClassifier(base, len(labels), tokenizer.eot)
     freeze(model, params)
     sizes = trainable_parameters(model)
-    bag_of_words = bag_of_words_accuracy(rows["train"], rows["test"])  # now, because a failure would lose the training
-
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        found, actual = predict(model, data["val"].ids, params.micro_batch_size), np.array(data["val"].labels)
-        right = found.argmax(axis=1) == actual
-        return {"loss": -float(found[np.arange(len(actual)), actual].mean()), "accuracy": float(right.mean())}
-
-    how = {"world": world, "seed": seed, "scratch": scratch, "evaluate": evaluate}
-    history = Trainer(model, data["train"], params, **how, keep_best=True, patience=params.patience).fit()
+    bag_of_words = bag_of_words_accuracy(rows["train"], rows["test"])  # before training, which a failure would waste
+    history = Trainer(
+        model,
+        data["train"],
+        params,
+        world=world,
+        seed=seed,
+        scratch=scratch,
+        evaluate=lambda model, step: loss_and_accuracy(model, data["val"], params.micro_batch_size),
+        keep_best=True,
+        patience=params.patience,
+    ).fit()
     if params.trainable == "lora":
         lora.merge(model.transformer)
-    found = predict(model, data["test"].ids, params.micro_batch_size)
-    actual, predicted = np.array(data["test"].labels), found.argmax(axis=1)
+    log_probs = predict(model, data["test"].ids, params.micro_batch_size)
+    actual, predicted = np.array(data["test"].labels), log_probs.argmax(axis=1)
     n, majority = len(actual), float(np.mean(actual == np.bincount(data["train"].labels).argmax()))
     metrics = {
         **scores(actual, predicted, seed),
@@ -173,15 +168,23 @@ def finetune(
         **sizes,
     }
     classes = by_class(actual, predicted, labels)
-    return Classified(model, history, metrics, classes, predictions(found, rows["test"], labels))
+    return Classified(model, history, metrics, classes, predictions(log_probs, rows["test"], labels))
 
 
-def predictions(found: np.ndarray, rows: list[dict], labels: list[str]) -> list[dict]:
-    """For each text its label, the label predicted and the probability given to that; `found` (n, K) are logarithms.
+def loss_and_accuracy(model: GPTClassifier, data: LabelledTexts, batch_size: int) -> dict[str, float]:
+    """Mean loss in nats per text, and the share of texts whose label is predicted."""
+    log_probs, actual = predict(model, data.ids, batch_size), np.array(data.labels)
+    correct = log_probs.argmax(axis=1) == actual
+    return {"loss": -float(log_probs[np.arange(len(actual)), actual].mean()), "accuracy": float(correct.mean())}
 
-    The label is that which the metrics read: as probabilities two that differ may round to one number.
+
+def predictions(log_probs: np.ndarray, rows: list[dict], labels: list[str]) -> list[dict]:
+    """Each row with the predicted label and its probability, from the log-probabilities (n, K).
+
+    The prediction is the maximum of the log-probabilities, as in the metrics: two probabilities may round to the same
+    number where their logarithms differ.
     """
     return [
-        {**row, "prediction": labels[own.argmax()], "probability": round(math.exp(own.max()), 4)}
-        for row, own in zip(rows, found, strict=True)
+        {**row, "prediction": labels[values.argmax()], "probability": round(math.exp(values.max()), 4)}
+        for row, values in zip(rows, log_probs, strict=True)
     ]

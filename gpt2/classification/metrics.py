@@ -1,81 +1,76 @@
-"""How well texts are classified: figures with standard errors, and what needs no GPT-2 to reach.
+"""Metrics of classification with standard errors, and a baseline that needs no GPT-2.
 
-Shapes: n texts, K labels. `actual` and `predicted` (n,) are labels by number.
+Shapes: n texts, K labels. `actual` and `predicted` (n,) hold labels by number.
 """
 
 import math
+from functools import partial
 
 import numpy as np
+from scipy.stats import bootstrap
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 from sklearn.pipeline import make_pipeline
 
 RESAMPLES = 1000  # of the bootstrap
-WEIGHTS = 5_000_000  # of the baseline, at most: its solver takes some twenty times as many numbers
-WORDS = r"\w+|[^\w\s]"  # and marks of punctuation: a text that is not empty has at least one
+WEIGHTS = 5_000_000  # of the baseline, at most; its solver needs about twenty times as many numbers
+WORDS = r"\w+|[^\w\s]"  # words and punctuation marks: a text that is not empty has at least one
 
 
 def scores(actual: np.ndarray, predicted: np.ndarray, seed: int) -> dict[str, float]:
-    """Accuracy and macro F1 with their standard errors; that of F1 is the spread of a seeded bootstrap over the texts
-    (Efron 1979)."""
-    n, occurring = len(actual), np.union1d(actual, predicted)
-    accuracy = float(np.mean(actual == predicted))
-    generator = np.random.default_rng(seed)
-    resampled = []
-    for _ in range(RESAMPLES):
-        own = generator.integers(n, size=n)
-        resampled.append(macro_f1(actual[own], predicted[own], occurring))
+    """Accuracy and macro F1 with their standard errors.
+
+    Macro F1 is the mean over the labels that occur. Its standard error is the spread of a seeded bootstrap over the
+    texts (Efron 1979).
+    """
+    n, accuracy = len(actual), float(np.mean(actual == predicted))
+    macro_f1 = partial(f1_score, labels=np.union1d(actual, predicted), average="macro", zero_division=0)
+    options = {"n_resamples": RESAMPLES, "paired": True, "vectorized": False, "method": "percentile"}
+    f1_stderr = bootstrap((actual, predicted), macro_f1, rng=seed, **options).standard_error if n > 1 else 0.0
     return {
         "accuracy": accuracy,
         "accuracy_stderr": stderr(accuracy, n),
-        "f1": macro_f1(actual, predicted, occurring),
-        "f1_stderr": float(np.std(resampled, ddof=1)),
+        "f1": float(macro_f1(actual, predicted)),
+        "f1_stderr": float(f1_stderr),
     }
 
 
-def macro_f1(actual: np.ndarray, predicted: np.ndarray, among: np.ndarray) -> float:
-    """Mean F1 over the labels in `among`, 0 for one that does not occur: scikit-learn's `f1_score`, which is slow for a
-    bootstrap."""
-    right, given, made = _counts(actual, predicted, among.max() + 1)[:, among]
-    return float(np.mean(2 * right / np.maximum(given + made, 1)))
-
-
 def by_class(actual: np.ndarray, predicted: np.ndarray, labels: list[str]) -> list[dict]:
-    """A row for each label: how many texts have it and how many were predicted to, precision and recall with standard
-    errors, F1. What would be a share of no texts is None."""
+    """One row per label: the number of texts that have it and that are predicted to have it, precision and recall with
+    their standard errors, and F1. A ratio of no texts is None."""
+    numbers = np.arange(len(labels))
+    table = precision_recall_fscore_support(actual, predicted, labels=numbers, zero_division=np.nan)
+    made = np.bincount(predicted, minlength=len(labels))
     rows = []
-    for label, right, given, made in zip(labels, *_counts(actual, predicted, len(labels)).tolist(), strict=True):
-        precision, recall = (right / n if n else None for n in (made, given))
+    for label, precision, recall, f1, n, n_predicted in zip(labels, *table, made, strict=True):
+        precision, recall, f1 = (None if math.isnan(ratio) else float(ratio) for ratio in (precision, recall, f1))
         rows.append(
             {
                 "label": label,
-                "n": given,
-                "predicted": made,
+                "n": int(n),
+                "predicted": int(n_predicted),
                 "precision": precision,
-                "precision_stderr": stderr(precision, made),
+                "precision_stderr": stderr(precision, n_predicted),
                 "recall": recall,
-                "recall_stderr": stderr(recall, given),
-                "f1": 2 * right / (given + made) if given + made else None,
+                "recall_stderr": stderr(recall, n),
+                "f1": f1,
             }
         )
     return rows
 
 
-def _counts(actual: np.ndarray, predicted: np.ndarray, n_labels: int) -> np.ndarray:
-    """For each label how many texts are rightly predicted to have it, have it, are predicted to have it: (3, K)."""
-    groups = (actual[actual == predicted], actual, predicted)
-    return np.stack([np.bincount(group, minlength=n_labels) for group in groups])
-
-
 def stderr(share: float | None, n: int) -> float | None:
-    """Standard error of a share of n texts."""
-    return None if share is None else math.sqrt(share * (1 - share) / n)
+    """Standard error of a share of n texts, sqrt(p (1 - p) / (n - 1)); 0 for one text, None for none."""
+    return None if share is None else math.sqrt(share * (1 - share) / max(n - 1, 1))
 
 
 def bag_of_words_accuracy(train: list[dict], test: list[dict]) -> float:
-    """Accuracy of a logistic regression on word counts, trained on the same texts: what their order and GPT-2 must add
-    to. The regularization is scikit-learn's default, the words those of the training texts; where there are thousands
-    of labels, the commonest of them."""
+    """Accuracy of a logistic regression on word counts, trained on the same texts.
+
+    It shows what can be reached without GPT-2 and without the order of words. The regularization is scikit-learn's
+    default. The words are those of the training texts, or the most common of them if there are thousands of labels.
+    """
     labels = [row["label"] for row in train]
     words = CountVectorizer(token_pattern=WORDS, max_features=max(1, WEIGHTS // len(set(labels))))
     model = make_pipeline(words, LogisticRegression(max_iter=1000))

@@ -1,8 +1,8 @@
-"""A page on which to look at every head of GPT-2 checkpoints, ours or those of transformers, on prompts of yours:
+"""Writes a page that shows every attention head of GPT-2 checkpoints, ours or transformers', on your prompts:
 
     python -m gpt2 attention --model data/models/pretrain --prompt "The cat sat and sat." --out attention.html
 
-Several models and prompts may be given. The page is one file, and needs no network.
+--model and --prompt may be repeated. The page is one file and needs no network.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from gpt2.commands.cli import Parser, argument_text, check_out, run, within
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_text
-from gpt2.interpret.heads import explore, viewer_data
+from gpt2.interpret.heads import read_attention, viewer_data
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.report.page import explorer
 
@@ -24,40 +24,25 @@ def main(argv: list[str] | None = None) -> int:
 
 def _write_page(args: argparse.Namespace) -> None:
     check_out(args.out)
-    if twice := [str(model) for number, model in enumerate(args.model) if model in args.model[:number]]:
-        raise InputError(f"--model {twice[0]}: given twice")
+    if duplicates := [str(model) for number, model in enumerate(args.model) if model in args.model[:number]]:
+        raise InputError(f"--model {duplicates[0]}: given twice")
     prompts = [argument_text(prompt) for prompt in args.prompt]
     models = []
     for directory in args.model:
         name = argument_text(str(directory))
-        models.append(explore(name, name, *load_with_tokenizer(directory, "cpu"), prompts, args.seed, "--prompt"))
+        model, tokenizer = load_with_tokenizer(directory, "cpu")
+        models.append(read_attention(name, name, model, tokenizer, prompts, args.seed, "--prompt"))
     write_text(args.out, explorer("Attention, head by head", viewer_data(models)))
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m gpt2 attention", description="A page of what each head of GPT-2s attends to.")
+    parser = Parser(prog="python -m gpt2 attention", description="Writes a page that shows every attention head.")
     add = parser.add_argument
-    add(
-        "--model",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="checkpoint directory with its tokenizer; again for another model beside it",
-    )
-    add(
-        "--prompt",
-        action="append",
-        required=True,
-        metavar="TEXT",
-        help="what the models read, 3 to 128 tokens; again for another",
-    )
+    model = "checkpoint directory with its tokenizer; may be repeated"
+    prompt = "a text of 3 to 128 tokens that the models read; may be repeated"
+    seed = "for the random tokens that scores are measured on; default: %(default)s"
+    add("--model", type=Path, action="append", required=True, metavar="DIR", help=model)
+    add("--prompt", action="append", required=True, metavar="TEXT", help=prompt)
     add("--out", type=Path, required=True, metavar="FILE", help="the page to write")
-    add(
-        "--seed",
-        type=within(int, 0, 2**62),
-        default=1337,
-        metavar="N",
-        help="of the random tokens that scores are measured on; default: %(default)s",
-    )
+    add("--seed", type=within(int, 0, 2**62), default=1337, metavar="N", help=seed)
     return parser

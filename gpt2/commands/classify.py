@@ -1,8 +1,8 @@
-"""The labels of texts, from a fine-tuned classifier. As a command it prints every label with its probability:
+"""Labels texts with a fine-tuned classifier, and prints every label with its probability:
 
     python -m gpt2 classify --model data/models/classification "Returns the eigenvalues of a matrix."
 
-For `-` it reads standard input, a text a line, and answers each with a line, the likeliest label and its probability:
+With `-` it reads standard input, one text per line, and prints the likeliest label and its probability for each line:
 
     cut -f 2 reviews.tsv | python -m gpt2 classify --model data/models/classification - > labels.tsv
 """
@@ -24,22 +24,22 @@ from gpt2.common.errors import InputError
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 BATCH = 32  # texts that go through the model together
-CHUNK = 1 << 16  # bytes read of standard input at a time, at most
+CHUNK = 1 << 16  # bytes read from standard input at a time, at most
 
 
 class Classifier:
-    """A checkpoint directory with its tokenizer, on a GPU where there is one."""
+    """A checkpoint with its tokenizer, on the GPU if there is one."""
 
     def __init__(self, directory: Path):
-        """Raises InputError where model or tokenizer is missing or malformed, or is no classifier's."""
+        """Raises InputError if model or tokenizer is missing or malformed, or if the model is not a classifier."""
         model, self.labels = load(directory)
         self.tokenizer = Tokenizer.load(directory, model.transformer.config.vocab_size)
         self.model: GPTClassifier = model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.block_size = model.transformer.config.block_size
-        self.truncated = 0  # texts so far that were longer than the context: of those the beginning is seen
+        self.truncated = 0  # texts so far that were cut to the context
 
     def __call__(self, texts: list[str]) -> np.ndarray:
-        """Probabilities of the K labels for n texts: (n, K) in float32."""
+        """Maps n texts to the probabilities of K labels: (n, K) in float32."""
         ids = [self.tokenizer.encode(text) for text in texts]
         self.truncated += sum(len(text) > self.block_size for text in ids)
         return np.exp(predict(self.model, [text[: self.block_size] for text in ids], BATCH))
@@ -55,40 +55,40 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_labels(args: argparse.Namespace) -> None:
-    given = [argument_text(text) for text in args.texts]
-    if "-" in given and len(given) > 1:
-        raise InputError("-: expected no texts beside it, since it stands for those of standard input")
-    for number, text in enumerate(given=1):
+    texts = [argument_text(text) for text in args.texts]
+    if "-" in texts and len(texts) > 1:
+        raise InputError("-: expected no other texts beside it, because it reads them from standard input")
+    for number, text in enumerate(texts, start=1):
         if not text.strip():
-            raise InputError(f"text {number} of {len(given)} = {text!r}: expected a text that is not empty")
+            raise InputError(f"text {number} of {len(texts)} = {text!r}: expected a text that is not empty")
     classifier = Classifier(args.model)
-    if given == ["-"]:
+    if texts == ["-"]:
         _answer_lines(classifier, sys.stdin.buffer)
     else:
-        _answer_texts(classifier, given)
+        _answer_texts(classifier, texts)
     if classifier.truncated:
         cut = f"{classifier.truncated} of the texts: longer than {classifier.block_size} tokens"
         print(f"note: the model sees only the beginning of {cut}", file=sys.stderr)
 
 
 def _answer_texts(classifier: Classifier, texts: list[str]) -> None:
-    """Prints for each text every label, the likeliest first."""
-    for number, share in enumerate(classifier(texts), start=1):
+    """Prints every label of each text, the likeliest first."""
+    for number, probabilities in enumerate(classifier(texts), start=1):
         if len(texts) > 1:
             print(f"--- text {number} of {len(texts)} ---")
-        for place in np.argsort(-share, kind="stable"):
-            print(f"{classifier.labels[place]}\t{share[place]:.4f}")
+        for label in np.argsort(-probabilities, kind="stable"):
+            print(f"{classifier.labels[label]}\t{probabilities[label]:.4f}")
 
 
 def _answer_lines(classifier: Classifier, stream: BinaryIO) -> None:
-    """Prints for each line its likeliest label, as soon as the line has come. Raises InputError at an empty one."""
+    """Prints the likeliest label of each line as soon as the line arrives. Raises InputError at an empty line."""
     answered = 0
     for lines in _arriving(stream):
         if not answered:
             lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
         texts = list(takewhile(str.strip, (line.decode(errors="replace").rstrip("\r") for line in lines)))
-        for share in classifier(texts):
-            print(f"{classifier.labels[share.argmax()]}\t{share.max():.4f}")
+        for probabilities in classifier(texts):
+            print(f"{classifier.labels[probabilities.argmax()]}\t{probabilities.max():.4f}")
         sys.stdout.flush()
         answered += len(texts)
         if len(texts) < len(lines):
@@ -96,7 +96,7 @@ def _answer_lines(classifier: Classifier, stream: BinaryIO) -> None:
 
 
 def _arriving(stream: BinaryIO) -> Iterator[list[bytes]]:
-    """The lines of a stream, together as many as have come."""
+    """Yields the lines of a stream, in groups as they arrive."""
     rest = b""
     while chunk := stream.read1(CHUNK):
         *lines, rest = (rest + chunk).split(b"\n")
@@ -107,7 +107,8 @@ def _arriving(stream: BinaryIO) -> Iterator[list[bytes]]:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m gpt2 classify", description="Labels texts.")
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a classifier with its tokenizer")
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help="what to label; -: the lines of standard input")
+    parser = Parser(prog="python -m gpt2 classify", description="Labels texts with a fine-tuned classifier.")
+    add = parser.add_argument
+    add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
+    add("texts", nargs="+", metavar="TEXT", help="a text to label; - reads one text per line from standard input")
     return parser

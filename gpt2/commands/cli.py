@@ -1,4 +1,4 @@
-"""What commands share: whatever goes wrong that is not a bug is one line on standard error, and status 1."""
+"""Shared by all commands: errors that are not bugs become one line on standard error and status 1."""
 
 import argparse
 import math
@@ -12,20 +12,20 @@ from gpt2.common.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):
-    """Answers a wrong flag as any other mistake: one line and status 1, without repeating the usage."""
+    """Reports a wrong argument like any other error: one line and status 1, without the usage."""
 
     def error(self, message: str):
         self.exit(1, f"error: {message}\n")
 
 
 def argument_text(argument: str) -> str:
-    """A text from the command line: what was not UTF-8, of which Python makes lone surrogates, becomes U+FFFD."""
+    """Decodes a text from the command line. Bytes that are not UTF-8 become U+FFFD, not Python's lone surrogates."""
     return os.fsencode(argument).decode(errors="replace")
 
 
 def within(kind: type, low: float, high: float = math.inf) -> Callable[[str], float]:
-    """An argparse type: an int or float from `low` to `high`."""
-    wanted = f"{kind.__name__} of at least {low}" if high == math.inf else f"{kind.__name__} from {low} to {high}"
+    """Returns an argparse type: an int or float from `low` to `high`."""
+    expected = f"{kind.__name__} of at least {low}" if high == math.inf else f"{kind.__name__} from {low} to {high}"
 
     def parse(text: str) -> float:
         try:
@@ -33,20 +33,20 @@ def within(kind: type, low: float, high: float = math.inf) -> Callable[[str], fl
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected {wanted}")
+            raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}")
         return value
 
     return parse
 
 
 def check_out(path: Path) -> None:
-    """Raises InputError unless --out names a file, there or to be made, in a directory that is there."""
+    """Raises InputError unless --out names an existing or new file in an existing directory."""
     if not path.parent.is_dir() or (path.exists() and not path.is_file()):
-        raise InputError(f"--out = {path}: expected a file in a directory that is there")
+        raise InputError(f"--out = {path}: expected a file in an existing directory")
 
 
 def run(work: Callable[[], None]) -> int:
-    """Does a command's work; returns its exit status. Of several processes the first alone says what is wrong."""
+    """Runs a command's work; returns its exit status. Of several processes only the first reports an error."""
     try:
         work()
         sys.stdout.flush()
@@ -54,9 +54,9 @@ def run(work: Callable[[], None]) -> int:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
         return 1
-    except OSError as error:  # a file that may not be read; a disk on which there is no room for what is printed
+    except OSError as error:  # such as a file without permission, or a full disk
         print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
-        sys.stdout = None  # what is left of it could not be written at exit either
+        sys.stdout = None  # at exit, Python would try to write the rest of the output
         return 1
     except KeyboardInterrupt:
         return 130
@@ -64,7 +64,7 @@ def run(work: Callable[[], None]) -> int:
 
 
 def start(main: Callable[[], int]) -> None:
-    """Runs a command's main function as a process of its own, and ends it."""
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: texts may hold any character
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command without a word
+    """Runs a command's main function in this process, and exits with its status."""
+    sys.stdout.reconfigure(encoding="utf-8")  # in any locale, because texts may hold any character
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command silently
     sys.exit(main())

@@ -1,8 +1,8 @@
-"""HellaSwag with any GPT-2 checkpoint, ours or one of transformers:
+"""Scores any GPT-2 checkpoint, ours or one of transformers, on HellaSwag:
 
     python -m gpt2 hellaswag --model data/models/pretrain --data data/raw/hellaswag/val.jsonl --out scores.jsonl
 
-With --out a run that is killed goes on where it was. Several processes share the work under a launcher:
+Several processes share the work under a launcher:
 
     torchrun --standalone --nproc-per-node=2 -m gpt2 hellaswag --model DIR --data FILE
 """
@@ -10,8 +10,7 @@ With --out a run that is killed goes on where it was. Several processes share th
 import argparse
 from pathlib import Path
 
-from gpt2.commands.cli import Parser, check_out, run, within
-from gpt2.common.errors import InputError
+from gpt2.commands.cli import Parser, check_out, run
 from gpt2.common.files import write_jsonl
 from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, evaluate
 from gpt2.runtime.world import world
@@ -27,41 +26,30 @@ def _score(args: argparse.Namespace) -> None:
     protocols = list(PROTOCOLS) if args.protocol == "both" else [args.protocol]
     if args.out:
         check_out(args.out)
-    if args.out and args.out.exists() and args.data.exists() and args.out.samefile(args.data):
-        raise InputError(f"--out = {args.out}: expected another file than --data, which it would replace")
-    partial = args.out and args.out.with_name(f".{args.out.name}.partial")
     with world() as here:
-        metrics, rows = evaluate(
-            args.model,
-            args.data,
-            protocols,
-            batch_tokens=args.batch_tokens,
-            precision=args.precision,
-            world=here,
-            partial=partial,
-        )
+        metrics, rows = evaluate(args.model, args.data, protocols, precision=args.precision, world=here)
     if here.main:
         if args.out:
             write_jsonl(args.out, rows)
-            partial.unlink(missing_ok=True)
         _print_table(metrics, protocols)
 
 
 def _print_table(metrics: dict, protocols: list[str]) -> None:
     print(f"{'protocol':12}{'acc':>18}{'acc_norm':>18}{'n':>8}{'truncated':>11}")
     for protocol in protocols:
-        own = {name: metrics[f"{PROTOCOLS[protocol].prefix}{name}"] for name in METRICS}
-        shares = [f"{own[rule]:.4f} ± {own[f'{rule}_stderr']:.4f}" for rule in ("acc", "acc_norm")]
-        print(f"{protocol:12}{shares[0]:>18}{shares[1]:>18}{own['n']:>8,}{own['truncated']:>11,}")
+        row = {name: metrics[f"{PROTOCOLS[protocol].prefix}{name}"] for name in METRICS}
+        shares = [f"{row[rule]:.4f} ± {row[f'{rule}_stderr']:.4f}" for rule in ("acc", "acc_norm")]
+        print(f"{protocol:12}{shares[0]:>18}{shares[1]:>18}{row['n']:>8,}{row['truncated']:>11,}")
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m gpt2 hellaswag", description="Finds the likeliest of four endings.")
+    parser = Parser(
+        prog="python -m gpt2 hellaswag", description="Scores a model on HellaSwag, or any file in its format."
+    )
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
-    add("--data", type=Path, required=True, metavar="FILE", help="examples in HellaSwag's form, JSON lines")
-    add("--protocol", choices=[*PROTOCOLS, "both"], default="both", help="default: %(default)s")
+    add("--data", type=Path, required=True, metavar="FILE", help="examples in HellaSwag's format, JSON lines")
+    add("--protocol", choices=[*PROTOCOLS, "both"], default="both", help="how examples are put; default: %(default)s")
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="default: %(default)s")
-    add("--batch-tokens", type=within(int, 1), default=1024, metavar="N", help="that go together; default: %(default)s")
-    add("--out", type=Path, metavar="FILE", help="where to write every example's scores, JSON lines")
+    add("--out", type=Path, metavar="FILE", help="write one row of scores per example, JSON lines")
     return parser

@@ -1,7 +1,7 @@
-"""Looks at a directory of token shards:
+"""Checks or describes a directory of token shards:
 
-python -m gpt2 shards verify data/tokens   # compares it with its manifest, checksums included
-python -m gpt2 shards stats data/tokens    # prints what it holds
+python -m gpt2 shards verify data/tokens   # compares the files with the manifest, checksums included
+python -m gpt2 shards stats data/tokens    # prints what each split holds
 """
 
 from bisect import bisect_right
@@ -14,83 +14,65 @@ from gpt2.commands.cli import Parser, run
 from gpt2.common.errors import InputError
 from gpt2.common.files import sha256
 from gpt2.common.progress import bar
-from gpt2.tokens.shards import MANIFEST, Manifest, Split, histogram, open_shard, read_manifest
+from gpt2.tokens.shards import MANIFEST, Split, histogram, open_shard, read_manifest
 
 BAR_WIDTH = 40  # characters
 
 
 def verify(directory: Path) -> str:
-    """Reads every byte and compares it with the manifest; returns a line that says what was found to be in order.
+    """Reads every byte and compares it with the manifest; returns a line with the totals.
 
-    What only the text tells is taken on trust: bytes, duplicates, val_in_train, empty and invalid_utf8. Raises
-    InputError naming the first shard that is not what the manifest says or not in it, or the split that has other
-    documents.
+    The shards cannot show bytes, duplicates, empty, invalid_utf8 and val_in_train. Raises InputError naming the first
+    shard that differs from the manifest or is not in it, or the split with other totals.
     """
-    manifest = _read_filled_manifest(directory)
+    manifest = read_manifest(directory)
     listed = {shard.file for split in manifest.splits.values() for shard in split.shards}
     if others := sorted({path.name for path in directory.glob("*.npy")} - listed):
         raise InputError(f"{directory / others[0]}: not in the manifest")
-    found = []
+    lines = []
     for name, split in manifest.splits.items():
-        for shard in split.shards:
-            if not shard.file.startswith(f"{name}_"):
-                raise InputError(f"{directory / MANIFEST}: splits.{name} lists {shard.file}, a file of another split")
-        lengths = np.trim_zeros(_document_lengths(directory, name, manifest), "b").tolist()
-        if lengths != list(split.lengths):
-            raise InputError(
-                f"{directory / MANIFEST}: splits.{name}.lengths = {list(split.lengths)}, but there are {lengths}"
-            )
-        found.append(f"{name}: {split.documents:,} documents, {split.tokens:,} tokens, shards: {len(split.shards)}")
-    return f"ok: {'; '.join(found)}"
-
-
-def _read_filled_manifest(directory: Path) -> Manifest:
-    """As `read_manifest`. Raises InputError where there is no split too."""
-    manifest = read_manifest(directory)
-    if not manifest.splits:
-        raise InputError(f"{directory / MANIFEST}: splits is empty")
-    return manifest
-
-
-def _document_lengths(directory: Path, name: str, manifest: Manifest) -> np.ndarray:
-    """The histogram of a split, counted anew from shards whose checksums are compared."""
-    starts, end = [], 0
-    for shard in bar(manifest.splits[name].shards, desc=name, unit="shard"):
-        tokens = open_shard(directory, shard, manifest.vocab_size)
-        if (digest := sha256(directory / shard.file)) != shard.sha256:
-            raise InputError(f"{directory / shard.file}: sha256 {digest}, the manifest says {shard.sha256}")
-        starts.append(np.flatnonzero(tokens == manifest.vocab_size - 1) + end)
-        end += len(tokens)
-    return histogram(np.diff(np.concatenate(starts), append=end) - 1)
+        starts, end = [], 0  # places of <|endoftext|> in the stream, and the number of tokens so far
+        for shard in bar(split.shards, desc=name, unit="shard"):
+            tokens, digest = open_shard(directory, shard), sha256(directory / shard.file)
+            if digest != shard.sha256:
+                raise InputError(f"{directory / shard.file}: sha256 {digest}, the manifest says {shard.sha256}")
+            starts.append(np.flatnonzero(tokens == manifest.vocab_size - 1) + end)
+            end += len(tokens)
+        lengths = histogram(np.diff(np.concatenate(starts), append=end) - 1)
+        counted = {
+            "documents": int(lengths.sum()),
+            "tokens": end,
+            "lengths": tuple(np.trim_zeros(lengths, "b").tolist()),
+        }
+        for key, value in counted.items():
+            if getattr(split, key) != value:
+                where = f"{directory / MANIFEST}: splits.{name}.{key}"
+                raise InputError(f"{where} = {getattr(split, key)}, but the shards hold {value}")
+        lines.append(f"{name}: {split.documents:,} documents, {split.tokens:,} tokens, shards: {len(split.shards)}")
+    return f"ok: {'; '.join(lines)}"
 
 
 def stats(directory: Path) -> str:
-    """A table of what each split holds, and a histogram of its documents' lengths.
-
-    Raises InputError if the shards are not what the manifest says, as far as opening them shows.
-    """
-    manifest = _read_filled_manifest(directory)
-    for split in manifest.splits.values():
-        for shard in split.shards:
-            open_shard(directory, shard, manifest.vocab_size)
+    """A table of what the manifest says of each split, and a histogram of the lengths of its documents."""
+    manifest = read_manifest(directory)
     columns = {name: _figures(split) for name, split in manifest.splits.items()}
-    labels = next(iter(columns.values()))
-    lines = ["".join([f"{'':22}", *(f"{name:>18}" for name in columns)])]
-    lines += ["".join([f"{label:22}", *(f"{column[label]:>18}" for column in columns.values())]) for label in labels]
+    lines = [f"{'':22}" + "".join(f"{name:>18}" for name in columns)]
+    for label in next(iter(columns.values()), {}):
+        lines.append(f"{label:22}" + "".join(f"{column[label]:>18}" for column in columns.values()))
     lines += [
         "",
         f"vocabulary of {manifest.vocab_size:,}; left out as empty: {manifest.empty:,}; "
         f"not UTF-8: {manifest.invalid_utf8:,}; in val and in train: {manifest.val_in_train:,}",
     ]
     for name, split in manifest.splits.items():
-        lines += ["", f"{name}: documents by tokens", *_bars(split)]
+        lines += ["", f"{name}: documents by tokens", *_bars(split.lengths)]
     return "\n".join(lines)
 
 
 def _figures(split: Split) -> dict[str, str]:
     """A split's column of the table."""
     text_tokens = split.tokens - split.documents
-    middle = bisect_right(list(accumulate(split.lengths)), (split.documents - 1) // 2)
+    median = bisect_right(list(accumulate(split.lengths)), (split.documents - 1) // 2)
     return {
         "documents": f"{split.documents:,}",
         "duplicates": f"{split.duplicates:,}",
@@ -98,18 +80,18 @@ def _figures(split: Split) -> dict[str, str]:
         "bytes of text": f"{split.bytes:,}",
         "bytes per token": f"{split.bytes / text_tokens:.3f}",
         "mean tokens": f"{text_tokens / split.documents:.1f}",
-        "median tokens": _bin_name(middle),
+        "median tokens": _bin_name(median),
         "shards": f"{len(split.shards):,}",
     }
 
 
-def _bars(split: Split) -> list[str]:
-    """A histogram's lines, without empty bins at its ends."""
-    first = next(i for i, count in enumerate(split.lengths) if count)
-    scale = BAR_WIDTH / max(split.lengths)
+def _bars(lengths: tuple[int, ...]) -> list[str]:
+    """The lines of a histogram, without the empty bins at its start."""
+    first, scale = next(i for i, count in enumerate(lengths) if count), BAR_WIDTH / max(lengths)
     return [
-        f"{_bin_name(i):>22} {split.lengths[i]:>14,} {'█' * round(scale * split.lengths[i])}".rstrip()
-        for i in range(first, len(split.lengths))
+        f"{_bin_name(i):>22} {count:>14,} {'█' * round(scale * count)}".rstrip()
+        for i, count in enumerate(lengths)
+        if i >= first
     ]
 
 

@@ -1,1 +1,1 @@
-"""What every room may use: errors, files, progress, processes, facts of the machine. Needs no torch."""
+"""What every room may use: errors, files, progress bars, processes, facts about the machine. Needs no torch."""

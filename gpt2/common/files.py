@@ -1,25 +1,27 @@
-"""Files written whole or not at all, and read with errors that name the file and the row."""
+"""Writes files whole or not at all. Reads them with errors that name the file and the row."""
 
 import csv
 import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from gpt2.common.errors import InputError
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the disk, in a quota, below a limit such as `ulimit -f`
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, an exhausted quota, a limit such as `ulimit -f`
+FULL = 1 << 20  # bytes: a disk with less free space is full
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; on success its file is synced to disk and takes `path`'s place.
+    """Yields a temporary path beside `path`. On success its file is synced to disk and replaces `path`.
 
-    Where there is no room, raises OSError with one of NO_ROOM and the file's name: torch, safetensors and numpy tell it
-    in other ways, or not at all.
+    A full disk raises OSError with ENOSPC and the name of the file. safetensors raises an error with ENOSPC only in its
+    text, and torch and numpy raise others, so any error on a disk without space counts as ENOSPC.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,43 +31,32 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except Exception as error:
-        if getattr(error, "filename", None) is None and (code := _no_room(error, temporary)):
-            raise OSError(code, os.strerror(code), str(path)) from error
+        full = os.strerror(errno.ENOSPC)
+        if full in str(error) or shutil.disk_usage(path.parent).free < FULL:
+            raise OSError(errno.ENOSPC, full, str(path)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _no_room(error: Exception, path: Path) -> int | None:
-    """Which of NO_ROOM an error tells, or the system does when the file is to grow further; None where it grows."""
-    told = next((code for code in NO_ROOM if os.strerror(code) in str(error)), None)
-    if told is None:
-        try:
-            with open(path, "ab") as file:
-                file.write(bytes(1 << 20))
-        except OSError as refusal:
-            return refusal.errno if refusal.errno in NO_ROOM else None
-    return told
-
-
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 with Unix line ends."""
+    """Writes UTF-8 with Unix line endings."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes indented JSON, keys in the order given."""
+    """Writes indented JSON with the keys in the given order."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
-    """Writes one JSON object a line."""
+    """Writes one JSON object per line."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_csv(path: Path, rows: list[dict], columns: Sequence[str] = ()) -> None:
-    """Writes a header of `columns`, or of the first row's keys, then the rows; floats with six significant digits."""
+    """Writes a header, `columns` or the keys of the first row, and the rows. Floats have six significant digits."""
     assert rows or columns, f"{path}: a csv needs a header"
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]), lineterminator="\n")
@@ -105,10 +96,10 @@ def read_jsonl(path: Path) -> list[dict]:
 
 
 def read_csv(path: Path, may_be_empty: bool = False) -> list[dict[str, str]]:
-    """Reads rows under a header; values stay text.
+    """Reads the rows below a header; values stay strings.
 
-    Raises InputError if the file is missing or not UTF-8, for a row that is shorter or longer than the header, and
-    where there is none at all, unless the file may be empty but for its header.
+    Raises InputError if the file is missing or not UTF-8, if a row is shorter or longer than the header, and if
+    there is no row, unless `may_be_empty` allows a header alone.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -127,11 +118,11 @@ def read_csv(path: Path, may_be_empty: bool = False) -> list[dict[str, str]]:
 
 
 def size_and_hash(path: Path) -> dict:
-    """What a manifest says of a file's contents: `bytes` and `sha256`."""
+    """The entries `bytes` and `sha256` that manifests have for a file."""
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def sha256(path: Path) -> str:
-    """The hex digest of a file's bytes."""
+    """The SHA-256 of a file as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """What can be told of this machine without torch."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -10,3 +11,8 @@ def processor() -> str:
     lines = path.read_text().splitlines() if path.exists() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, platform.processor() or "unknown")
+
+
+def cpu_count() -> int:
+    """Number of cores that this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

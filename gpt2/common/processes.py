@@ -1,9 +1,11 @@
-"""Processes that do not outlive the one that started them."""
+"""Processes that do not outlive the one that started them.
+
+On Linux the kernel ends them; elsewhere a process that is killed with SIGKILL may leave its children behind.
+"""
 
 import ctypes
 import multiprocessing
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -12,84 +14,59 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
-PIPE = "GPT2_JOB_PIPE"  # the variable that names the pipe on which a job's processes reach the one that started it
-QUIET = {"LOGLEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # torchrun's and torch's advice, which is not for users
-GRACE = 10  # seconds that a job has to end when it is asked to
+ERROR_FILE = "GPT2_ERROR_FILE"  # environment variable: where a worker of a job writes the line that ends the job
+QUIET = {"LOGLEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # silences advice of torchrun and torch
+PATIENCE = 20  # seconds that a failed worker waits for run_job to end it
 
 
 def die_with_parent(parent: int) -> None:
-    """Has the kernel end this process with SIGKILL when its parent ends: Linux; elsewhere there is no such call.
-
-    `parent` is the id of the process that started this one; if that one is gone already, this one ends here.
-    """
+    """On Linux: asks the kernel to kill this process when its parent, the process `parent`, ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
+        if os.getppid() != parent:  # it ended before the call
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run_job(command: str) -> tuple[int, str]:
-    """Runs one command of the shell, such as torchrun's, to its end: its exit status, and "" or what `end_job` told.
+    """Runs a shell command that starts workers, such as torchrun, and waits until it ends.
 
-    Whatever ends this process ends the job: Ctrl-C (which reaches this process alone, for the job is a process group of
-    its own), SIGTERM and exceptions have it stopped, and on Linux it does not outlive this process's sudden death.
+    Returns its exit status and the line that a worker passed to `end_job`, or "". Ctrl-C, SIGTERM and exceptions in
+    this process end the job; on Linux the death of this process does too.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     environment = {**QUIET, **os.environ}
-    if sys.platform == "linux":  # torchrun may die of SIGTERM without a report: its workers die with it
+    if sys.platform == "linux":  # on SIGTERM torchrun dies without a report, and its workers die with it
         environment["PET_SIGNALS_TO_HANDLE"] = "SIGHUP"
-    with tempfile.TemporaryDirectory() as place:
-        environment[PIPE] = str(Path(place, "pipe"))
-        os.mkfifo(environment[PIPE])  # needs no room on a full disk, and keeps lines whole
-        pipe = os.open(environment[PIPE], os.O_RDWR | os.O_NONBLOCK)
-        job = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec env {command}"],  # no shell between; `env` takes NAME=value before the command
-            env=environment,
-            process_group=0,
-            preexec_fn=partial(die_with_parent, os.getpid()),
-        )
+    with tempfile.TemporaryDirectory() as directory:
+        error = Path(directory, "error")
+        environment[ERROR_FILE] = str(error)
+        # This module becomes the job: see the end. A preexec_fn would be unsafe, since torch has started threads.
+        # The job has its own process group, so that Ctrl-C in a terminal reaches only this process.
+        start = [sys.executable, "-m", __name__, str(os.getpid()), command]
+        job = subprocess.Popen(start, env=environment, process_group=0)
         try:
-            told = _wait(job, pipe)
+            while job.poll() is None and not error.exists():
+                time.sleep(0.1)
         finally:
-            _stop(job)
-            os.close(pipe)
-    return job.returncode, told
-
-
-def _wait(job: subprocess.Popen, pipe: int) -> str:
-    """Waits until the job ends, or one of its processes tells why it should: returns that line, or nothing."""
-    while True:
-        ended = job.poll() is not None
-        if select.select([pipe], [], [], 0 if ended else 0.1)[0]:
-            return os.read(pipe, select.PIPE_BUF).decode().partition("\n")[0]
-        if ended:
-            return ""
-
-
-def _stop(job: subprocess.Popen) -> None:
-    if job.poll() is None:
-        job.terminate()
-        try:
-            job.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            job.kill()
+            job.terminate()
             job.wait()
+        return job.returncode, error.read_text("utf-8") if error.exists() else ""
 
 
 def end_job(line: str) -> None:
-    """Called by a process of a job: tells the line to `run_job`, which ends the job, and waits for that end.
+    """In a worker of `run_job`: passes it a line and waits for it to end the job, so that no other worker complains.
 
-    So no other process of the job fails and complains in its turn. Returns where there is no `run_job` to tell, or it
-    is on another machine.
+    Returns where no `run_job` waits: the process was started by hand, or on another machine.
     """
     with suppress(KeyError, OSError):
-        pipe = os.open(os.environ[PIPE], os.O_WRONLY | os.O_NONBLOCK)  # fails where nobody reads
-        os.write(pipe, f"{line}\n".encode())
-        time.sleep(2 * GRACE)
+        error = Path(os.environ[ERROR_FILE])
+        temporary = error.with_name(str(os.getpid()))
+        temporary.write_text(line, "utf-8")
+        os.replace(temporary, error)
+        time.sleep(PATIENCE)
 
 
 @contextmanager
@@ -107,6 +84,11 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin(parent: int) -> None:
-    """In a worker: Ctrl-C, which the terminal sends to all, is for the parent to handle."""
+    """In a pool's worker: leaves Ctrl-C, which a terminal sends to every process, to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
+
+
+if __name__ == "__main__":  # started by run_job: becomes the job
+    die_with_parent(int(sys.argv[1]))
+    os.execvp("/bin/sh", ["sh", "-c", f"exec env {sys.argv[2]}"])  # `env` allows NAME=value before the command

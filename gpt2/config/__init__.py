@@ -1,1 +1,1 @@
-"""What may stand in `params.yaml`: typed, frozen, validated."""
+"""The sections of `params.yaml`: typed, frozen, validated."""

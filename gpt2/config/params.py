@@ -1,10 +1,11 @@
-"""What may stand in `params.yaml`, and the shape of a model: typed, frozen, validated.
+"""The sections of `params.yaml`, and the shape of a model: typed, frozen, validated.
 
-Each class mirrors one section of the file; those of the data are in `gpt2/config/data.py`. No field has a default: the
-file is the only place where a value is set. What stands below a field is its meaning in docs/params.md.
+Each class describes one section of the file. The sections about data are in `gpt2/config/data.py`. Defaults serve
+code that constructs a section; `params.yaml` holds every field (see `stages/params.py`), because DVC cannot see the
+defaults of a class. The string below a field is its description in docs/params.md.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -21,22 +22,24 @@ from gpt2.config.schema import (
     TextList,
 )
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
 # --- model and training --------------------------------------------------------------------------------------------
 
 
 class ModelParams(Section):
-    """The shape of the model that is pretrained; its vocabulary comes from the tokenizer."""
+    """The shape of the model to pretrain. The tokenizer determines its vocabulary size."""
 
     block_size: PositiveInt
     """context length in tokens"""
     n_layer: PositiveInt
-    """blocks"""
+    """number of blocks"""
     n_embd: PositiveInt
     """width of the residual stream"""
     n_head: PositiveInt
-    """attention heads in a block; must divide n_embd"""
-    dropout: Probability
-    """share of activations that training sets to zero: after the embeddings, of attention, in each block"""
+    """attention heads per block; must divide n_embd"""
+    dropout: Probability = 0.0
+    """dropout probability after the embeddings, on the attention weights and at the end of each half of a block"""
 
     @field_validator("n_head")
     @classmethod
@@ -48,62 +51,48 @@ class ModelParams(Section):
 
 
 class GPTConfig(ModelParams):
-    """Everything that fixes the shapes of a GPT-2."""
+    """Everything that determines the shapes of a GPT-2."""
 
     vocab_size: PositiveInt
-    """tokens that have an embedding"""
-
-
-OPENAI_SHAPES = {  # Radford et al. 2019, table 2; the heads are 64 wide
-    "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768},
-    "gpt2-medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
-    "gpt2-large": {"n_layer": 36, "n_head": 20, "n_embd": 1280},
-    "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
-}
-
-
-def openai_config(name: str) -> GPTConfig:
-    """The configuration of one of OpenAI's four models, as released: dropout 0.1, 1,024 positions, 50,257 tokens."""
-    return GPTConfig(block_size=1024, vocab_size=50257, dropout=0.1, **OPENAI_SHAPES[name])
+    """number of tokens in the vocabulary"""
 
 
 class OptimParams(Section):
-    """One training run: how long, how large the batches, how fast."""
+    """One training run: its length, batches, optimizer and learning rate."""
 
     steps: PositiveInt
     """optimizer steps"""
     batch_size: PositiveInt
-    """samples in one optimizer step, over all processes"""
+    """samples per optimizer step, summed over all processes"""
     micro_batch_size: PositiveInt
-    """samples in one forward pass of one process; must divide batch_size"""
-    optimizer: Literal["adamw", "muon"]
-    """muon: for the matrices of the blocks, AdamW for all else"""
-    schedule: Literal["cosine", "wsd"]
-    """of the learning rate after warmup; wsd: constant, then a linear fall"""
+    """samples per forward pass of one process; must divide batch_size"""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the matrices of the blocks, AdamW for all other parameters"""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """learning rate after the warmup; wsd: constant, then a linear decay"""
     lr: PositiveFloat
     """peak learning rate"""
-    min_lr_rate: Share
-    """learning rate at the last step, as a share of lr"""
-    warmup_steps: NonNegativeInt
-    """steps in which the learning rate rises from zero to lr"""
-    decay_rate: Share
-    """wsd: share of the steps, the last ones, in which the learning rate falls; what warmup leaves, at most"""
-    weight_decay: NonNegativeFloat
-    """of matrices and embeddings; biases and norms have none"""
-    beta1: Probability
-    """of AdamW: decay of the mean of the gradient"""
-    beta2: Probability
-    """of AdamW: decay of the mean of its square"""
-    grad_clip: PositiveFloat
-    """largest global norm of the gradient"""
-    precision: Literal["auto", "float32", "bfloat16"]
-    """of matrix products; auto: bfloat16 where the hardware has it"""
-    compile: Literal["auto", "always", "never"]
-    """torch.compile; auto: where it can work"""
-    eval_every: PositiveInt
-    """steps from one evaluation to the next"""
-    checkpoint_every: PositiveInt
-    """steps from one checkpoint to the next; an interrupted run goes on from the last"""
+    min_lr_rate: Share = 0.1
+    """learning rate at the last step, as a fraction of lr"""
+    warmup_steps: NonNegativeInt = 0
+    """steps over which the learning rate rises linearly from zero to lr"""
+    decay_rate: Share = 0.2
+    """fraction of the steps that the decay of wsd takes at the end; the decay never starts before the warmup is over"""
+    weight_decay: NonNegativeFloat = 0.1
+    """weight decay of matrices and embeddings; biases and LayerNorms have none"""
+    beta1: ClassVar[float] = 0.9  # AdamW: decay rate of the running mean of the gradient
+    beta2: Probability = 0.95
+    """AdamW: decay rate of the running mean of the squared gradient"""
+    grad_clip: PositiveFloat = 1.0
+    """maximum global norm of the gradient"""
+    precision: Precision = "auto"
+    """precision of matrix products; auto: bfloat16 where the hardware supports it"""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """torch.compile; auto: where it is supported"""
+    eval_every: PositiveInt = 100
+    """steps between evaluations"""
+    checkpoint_every: PositiveInt = 100
+    """steps between checkpoints; an interrupted run resumes from the last one"""
 
     @field_validator("micro_batch_size")
     @classmethod
@@ -117,20 +106,18 @@ class OptimParams(Section):
 class TrainParams(OptimParams):
     """Pretraining."""
 
-    init: Literal["scratch", "gpt2"]
-    """the model to start from: scratch, GPT-2's initialization in the shape of `model`; gpt2, data/models/gpt2"""
+    init: Literal["scratch", "gpt2"] = "scratch"
+    """initial weights; scratch: random, in the shape of the section model; gpt2: those in data/models/gpt2"""
     steps: NonNegativeInt
-    """optimizer steps; 0: the model stays as it begins, and is only evaluated"""
-    launcher: Text
-    """the command that starts the worker processes, such as torchrun's"""
-    val_tokens: PositiveInt
+    """optimizer steps; 0: the initial model is evaluated and saved as it is"""
+    launcher: Text = "python"
+    """shell command that starts the worker processes, such as torchrun"""
+    val_tokens: PositiveInt = 65536
     """tokens of the validation split that each evaluation reads"""
-    sample_prompt: str
-    """continued at each evaluation; may be empty"""
-    sample_tokens: PositiveInt
-    """tokens of that continuation"""
-    hellaswag_every: PositiveInt | None
-    """steps from one score of data/raw/hellaswag to the next, a multiple of eval_every; blank: never"""
+    sample_prompt: str = ""
+    """text that the model continues at each evaluation; may be empty"""
+    hellaswag_every: PositiveInt | None = None
+    """steps between HellaSwag scores, a multiple of eval_every; blank: no scores during training"""
 
     @field_validator("hellaswag_every")
     @classmethod
@@ -142,27 +129,36 @@ class TrainParams(OptimParams):
 
 
 class FineTuneParams(OptimParams):
-    """Training that goes on from a trained model and ends with the weights of the lowest validation loss."""
+    """Training that continues from a trained model and keeps the weights with the lowest validation loss."""
 
-    init: Literal["pretrain", "gpt2"]
+    # Pretraining has fields for these; a short run needs no tuning of them.
+    optimizer: ClassVar[str] = "adamw"
+    schedule: ClassVar[str] = "cosine"
+    min_lr_rate: ClassVar[float] = 0.1
+    decay_rate: ClassVar[float] = 0.0
+    beta2: ClassVar[float] = 0.95
+    grad_clip: ClassVar[float] = 1.0
+    checkpoint_every: ClassVar[property] = property(lambda self: self.eval_every)
+
+    eval_every: PositiveInt = 100
+    """steps between evaluations; a checkpoint is written at the same steps"""
+    init: Literal["pretrain", "gpt2"] = "pretrain"
     """the model to start from: data/models/pretrain or data/models/gpt2"""
-    patience: PositiveInt | None
-    """evaluations in a row without a lower validation loss that end training; blank: none does"""
+    patience: PositiveInt | None = None
+    """stop after this many evaluations in a row without a new lowest validation loss; blank: never"""
 
 
 class LoRAParams(Section):
     """Low-rank adapters (Hu et al. 2021)."""
 
-    rank: PositiveInt
-    """of each update"""
-    alpha: PositiveFloat
+    rank: PositiveInt = 8
+    """rank of each update"""
+    alpha: PositiveFloat = 16.0
     """the update is scaled by alpha / rank"""
-    dropout: Probability
-    """share of an adapter's inputs that training sets to zero"""
     targets: Annotated[
         tuple[Literal["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"], ...], Field(min_length=1, strict=False)
-    ]
-    """which layers of each block have an adapter"""
+    ] = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    """layers of each block that get an adapter"""
 
     @field_validator("targets")
     @classmethod
@@ -173,25 +169,23 @@ class LoRAParams(Section):
 
 
 class ClassificationParams(FineTuneParams):
-    """Fine-tuning a classification head."""
+    """Fine-tuning with a classification head."""
 
-    trainable: Literal["all", "last_blocks", "head", "lora"]
-    """what learns besides the head; last_blocks: so many, with ln_f; lora: adapters in every block"""
-    last_blocks: PositiveInt
-    """how many blocks train when trainable is last_blocks"""
-    lora: LoRAParams
-    """the adapters, when trainable is lora"""
-    class_weights: Literal["none", "balanced"]
-    """in the training loss; balanced: each label counts alike"""
+    trainable: Literal["all", "last_blocks", "head", "lora"] = "all"
+    """what trains besides the head; last_blocks: the last blocks and ln_f; lora: adapters in every block"""
+    last_blocks: PositiveInt = 1
+    """number of blocks that train if trainable is last_blocks"""
+    lora: LoRAParams = LoRAParams()
+    """the adapters if trainable is lora"""
 
 
 class JudgeParams(Section):
     """A language model on a server that scores answers."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/]\S*$")] | None
-    """an OpenAI-compatible API, such as http://localhost:11434/v1; blank: nothing is judged"""
-    model: Text | None
-    """the judge, as that server names it; needed with url"""
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]\S*$")] | None = None
+    """base URL of an OpenAI-compatible API, such as http://localhost:11434/v1; blank: no judge"""
+    model: Annotated[Text | None, Field(validate_default=True)] = None
+    """the server's name for the model; required with url"""
 
     @field_validator("model")
     @classmethod
@@ -204,65 +198,49 @@ class JudgeParams(Section):
 class InstructionParams(FineTuneParams):
     """Fine-tuning on instructions."""
 
-    method: Literal["full", "lora"]
-    """full: all weights learn; lora: adapters alone, merged at the end"""
-    lora: LoRAParams
-    """the adapters, when method is lora"""
-    responses: PositiveInt
-    """test examples that are answered in full, before and after"""
-    response_tokens: PositiveInt
-    """longest answer"""
-    judge: JudgeParams
-    """scores answers before and after"""
+    method: Literal["full", "lora"] = "full"
+    """full: all weights train; lora: only adapters, merged at the end"""
+    lora: LoRAParams = LoRAParams()
+    """the adapters if method is lora"""
+    responses: PositiveInt = 100
+    """number of test examples for which answers are generated, before and after training"""
+    response_tokens: PositiveInt = 128
+    """maximum number of tokens per answer"""
+    judge: JudgeParams = JudgeParams()
+    """scores the answers from before and after training"""
 
 
 # --- evaluation ----------------------------------------------------------------------------------------------------
 
 
 class ParityParams(Section):
-    """How much is compared with transformers."""
+    """The size of the comparison with transformers."""
 
-    sequences: PositiveInt
-    """texts of prompt_tokens each, of which logits, loss and gradients are compared"""
     prompts: PositiveInt
-    """texts that are continued greedily"""
-    samples: PositiveInt
-    """of these prompts, how many are also continued by drawing, under each setting"""
-    prompt_tokens: Annotated[int, Field(ge=4)]
-    """length of the longest prompt; the shortest has half as many"""
-    new_tokens: PositiveInt
-    """tokens generated a prompt"""
-
-    @field_validator("samples")
-    @classmethod
-    def _are_of_the_prompts(cls, samples: int, info: ValidationInfo) -> int:
-        prompts = info.data.get("prompts")
-        if prompts is not None and samples > prompts:
-            raise ValueError(f"must be at most prompts = {prompts}")
-        return samples
+    """number of prompts that are continued greedily"""
+    tokens: Annotated[int, Field(ge=4)]
+    """length of the longest prompt, and number of tokens generated per prompt"""
 
 
 class HellaSwagParams(Section):
-    """How completions are scored."""
+    """HellaSwag scoring."""
 
-    batch_tokens: PositiveInt
-    """tokens that go through the model together, at most"""
-    precision: Literal["auto", "float32", "bfloat16"]
-    """of matrix products; auto: bfloat16 where the hardware has it"""
+    precision: Precision = "auto"
+    """precision of matrix products; auto: bfloat16 where the hardware supports it"""
 
 
 class AttentionParams(Section):
-    """What the attention figures and the page show."""
+    """What the attention figures and the report show."""
 
     prompts: TextList
-    """texts whose attention is drawn: of 3 to 128 tokens each, and within every model's context"""
+    """texts whose attention is drawn: 3 to 128 tokens each, and no longer than the context of any model shown"""
 
 
 class Params(Section):
-    """The whole of `params.yaml`."""
+    """All of `params.yaml`."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    """of all that is drawn by chance: initialization, order of batches, dropout, samples"""
+    """seed of everything random: initialization, order of batches, dropout, samples"""
     docstrings: DocstringsParams
     data: DataParams
     tokenizer: TokenizerParams

@@ -1,4 +1,4 @@
-"""Sections: what a mapping of YAML or JSON may hold, typed, frozen and validated."""
+"""The base class of all sections: mappings from YAML or JSON, typed, frozen and validated."""
 
 from typing import Annotated
 
@@ -13,22 +13,23 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
-TextList = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]  # YAML gives a list; tuples cannot be changed
+TextList = Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]  # a list in YAML; a tuple cannot be changed
 
 
 class Section(BaseModel):
-    """A mapping: unknown keys are refused, types are not coerced, values cannot be reassigned.
+    """A mapping that refuses unknown keys, does not convert types and cannot be changed.
 
-    A string below a field is its description.
+    The string below a field is its description.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 def parse(section: type[Section], raw: object, where: str):
-    """Validates `raw`, what YAML or JSON gave, as `section`.
+    """Validates `raw`, the content of a YAML or JSON file, as `section`.
 
-    Raises InputError with one line: file, key, value and what is allowed; further mistakes are counted.
+    Raises InputError that names the file `where`, the first wrong key, its value and what is allowed, and counts the
+    other mistakes.
     """
     try:
         return section.model_validate(raw)
@@ -40,7 +41,7 @@ def parse(section: type[Section], raw: object, where: str):
 
 
 def _explain(section: type[Section], error: dict) -> str:
-    """What is wrong with the key that a pydantic error is about, and what is allowed."""
+    """Describes a pydantic error: what is wrong with the value, and what is allowed."""
     if error["type"] == "missing":
         return "is missing"
     value = f"= {error['input']!r}"
@@ -48,6 +49,6 @@ def _explain(section: type[Section], error: dict) -> str:
         return f"{value}: {error['msg'].removeprefix('Value error, ')}"
     for name in error["loc"][:-1]:
         section = section.model_fields[name].annotation if issubclass(section, Section) else None
-        if not isinstance(section, type):  # a mapping or list of sections: its keys are not ours to list
+        if not isinstance(section, type):  # a mapping or list of sections
             return f"{value}: an unknown key"
     return f"{value}: an unknown key; expected one of {', '.join(section.model_fields)}"

@@ -1,8 +1,8 @@
-"""How likely a model finds texts, by a sliding window: every token is scored once.
+"""How likely a model finds texts. A sliding window scores every token once.
 
-A document begins after <|endoftext|>, as in training, so that its first token is scored too, and <|endoftext|> is not.
-Documents do not see one another. The windows are those of transformers' guide "Perplexity of fixed-length models": each
-holds as many tokens as the model's context, begins `stride` tokens after the one before, and scores what is new in it.
+Each document follows <|endoftext|>, as in training, so that its first token is scored too; <|endoftext|> itself is not.
+Documents are independent. The windows are those of transformers' guide "Perplexity of fixed-length models": each is as
+long as the model's context, starts `stride` tokens after the previous one, and scores the tokens that are new in it.
 
 Shapes: B windows, T time (tokens), N scored tokens, C channels, V vocabulary.
 """
@@ -19,16 +19,15 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from gpt2.model.gpt import GPT, IGNORE, summed_cross_entropy
-from gpt2.runtime.device import attention_kernels
 from gpt2.tokenizer.tokenizer import Tokenizer
 
-BATCH_TOKENS = 8192  # that go through the model together, padding included
-SORTED_WINDOWS = 256  # in memory, to find those of like lengths
-HEAD_TOKENS = 1024  # multiplied with the vocabulary at a time: logits take 4 V bytes each
+BATCH_TOKENS = 8192  # tokens that go through the model together, padding included
+SORTED_WINDOWS = 256  # windows held in memory and sorted by length
+HEAD_TOKENS = 1024  # tokens whose logits are in memory at a time, 4 V bytes per token
 
 
 class Window(NamedTuple):
-    """Consecutive tokens, of which the last `scored` are scored, each given those before it."""
+    """Consecutive tokens. The last `scored` of them are scored, each given the tokens before it."""
 
     tokens: list[int]
     scored: int
@@ -36,11 +35,12 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What a model makes of texts."""
+    """The likelihood of texts under a model."""
 
-    nats: float  # negative log-likelihood of all tokens
+    nats: float  # negative log-likelihood, summed over all tokens
     tokens: int
-    bytes: int  # of the texts, as UTF-8
+    bytes: int  # of the texts in UTF-8
+    documents: int
 
     @property
     def nats_per_token(self) -> float:
@@ -49,12 +49,12 @@ class Likelihood:
 
     @property
     def bits_per_byte(self) -> float:
-        """What an ideal coder with this model would take: it compares models whose vocabularies differ."""
+        """The size of the texts if the model compressed them ideally; it compares models of any vocabularies."""
         return self.nats / math.log(2) / self.bytes
 
     @property
     def perplexity(self) -> float:
-        """exp(nats a token); it compares models of one vocabulary."""
+        """exp(nats per token). It compares models with the same vocabulary."""
         return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
 
 
@@ -67,41 +67,47 @@ def score(
     dtype: torch.dtype | None,
     progress: tqdm,
 ) -> Likelihood:
-    """The likelihood of documents, each in parts that follow one another; `progress` counts bytes.
+    """Scores documents, each given as consecutive parts; `progress` counts bytes.
 
-    All tokens but the first `block_size` of a document have at least `block_size - stride` before them. `dtype` is that
-    of matrix products, None for the model's own. A few windows are in memory at a time, however long the documents.
+    All tokens but the first `block_size` of a document have at least `block_size - stride` tokens before them. `dtype`
+    is the type of matrix products, or None for the model's. Documents may be long: only a few windows are in memory.
     """
     assert not model.training and 0 < stride < model.config.block_size
     device = model.wte.weight.device
     lengths = torch.tensor([len(tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size)], device=device)
-    streams = (chain([tokenizer.eot], tokenizer.encode_parts(document)) for document in documents)
-    found = chain.from_iterable(windows(stream, model.config.block_size, stride) for stream in streams)
-    nats, tokens, size = 0.0, 0, 0
-    with attention_kernels(device), torch.autocast(device.type, dtype, enabled=dtype is not None):
-        for batch in batches(found, BATCH_TOKENS):
+    nats, tokens, size, count = 0.0, 0, 0, 0
+
+    def all_windows() -> Iterator[Window]:
+        nonlocal count
+        for document in documents:
+            count += 1
+            stream = chain([tokenizer.eot], tokenizer.encode_parts(document))
+            yield from windows(stream, model.config.block_size, stride)
+
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        for batch in batches(all_windows(), BATCH_TOKENS):
             inputs, targets = (tensor.to(device) for tensor in padded(batch))
             nats += negative_log_likelihood(model, inputs, targets)
             scored = targets[targets != IGNORE]
-            spelt = int(lengths[scored].sum())
-            tokens, size = tokens + len(scored), size + spelt
-            progress.update(spelt)
-    return Likelihood(nats, tokens, size)
+            n_bytes = int(lengths[scored].sum())
+            tokens, size = tokens + len(scored), size + n_bytes
+            progress.update(n_bytes)
+    return Likelihood(nats, tokens, size, count)
 
 
 def windows(tokens: Iterable[int], length: int, stride: int) -> Iterator[Window]:
-    """The windows of at most `length` tokens in which every token but the first is scored once."""
+    """Yields windows of at most `length` tokens that together score every token but the first once."""
     tokens = iter(tokens)
     window = list(islice(tokens, length))
-    fresh = window[1:]
-    while fresh:
-        yield Window(window, len(fresh))
-        fresh = list(islice(tokens, stride))
-        window = window[stride:] + fresh
+    new = window[1:]
+    while new:
+        yield Window(window, len(new))
+        new = list(islice(tokens, stride))
+        window = window[stride:] + new
 
 
 def batches(windows: Iterator[Window], limit: int) -> Iterator[list[Window]]:
-    """Windows of like lengths together, at most `limit` tokens with their padding; a longer window is alone."""
+    """Groups windows of similar lengths, at most `limit` tokens with padding. A longer window is a batch by itself."""
     while held := sorted(islice(windows, SORTED_WINDOWS), key=lambda window: len(window.tokens)):
         while held:
             size = max(1, limit // len(held[-1].tokens))
@@ -110,7 +116,7 @@ def batches(windows: Iterator[Window], limit: int) -> Iterator[list[Window]]:
 
 
 def padded(batch: list[Window]) -> tuple[Tensor, Tensor]:
-    """Inputs and targets, (B, T) each, padded on the right, where causal attention keeps padding from being seen."""
+    """Inputs and targets, (B, T) each, padded on the right, where causal attention hides the padding."""
     rows = [torch.tensor(window.tokens) for window in batch]
     inputs = pad_sequence([row[:-1] for row in rows], batch_first=True)
     targets = pad_sequence([row[1:] for row in rows], batch_first=True, padding_value=IGNORE)
@@ -120,10 +126,10 @@ def padded(batch: list[Window]) -> tuple[Tensor, Tensor]:
 
 
 def negative_log_likelihood(model: GPT, inputs: Tensor, targets: Tensor) -> float:
-    """The sum over the targets (B, T) that are not IGNORE, in nats; only these are multiplied with the vocabulary."""
+    """Sums over the targets (B, T) other than IGNORE, in nats. Only their logits are computed."""
     scored = targets != IGNORE
     hidden = model.hidden(inputs)[scored]  # (N, C)
     return sum(
-        summed_cross_entropy(model.logits(some), wanted).item()
-        for some, wanted in zip(hidden.split(HEAD_TOKENS), targets[scored].split(HEAD_TOKENS), strict=True)
+        summed_cross_entropy(model.logits(rows), row_targets).item()
+        for rows, row_targets in zip(hidden.split(HEAD_TOKENS), targets[scored].split(HEAD_TOKENS), strict=True)
     )

@@ -1,6 +1,6 @@
-"""Text from a model, token by token, on a cache of keys and values.
+"""Generates text token by token, with a cache of keys and values.
 
-Shapes: P prompts, B texts (P times the samples of each), T time (tokens), C channels, V vocabulary.
+Shapes: P prompts, B texts (P times the number of samples), T time (tokens), C channels, V vocabulary.
 """
 
 from collections.abc import Collection, Iterator
@@ -15,18 +15,18 @@ from gpt2.generation.sampling import Sampling, choose
 from gpt2.model.gpt import GPT
 from gpt2.tokenizer.tokenizer import Tokenizer
 
-COLUMNS = 256  # of the cache that a compiled step looks at, or a multiple: the first two numbers are compiled apart
+COLUMNS = 256  # a compiled step reads a multiple of this many columns of the cache, so that few shapes are compiled
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The token ids of a prompt. An empty one is `<|endoftext|>`, after which a document begins."""
-    return tokenizer.encode(text) or [tokenizer.eot]
+    """Encodes a prompt. An empty prompt becomes `<|endoftext|>`, which starts a new document."""
+    return tokenizer.encode_prompt(text) or [tokenizer.eot]
 
 
 def complete(
     model: GPT, tokenizer: Tokenizer, prompt: str, new_tokens: int, sampling: Sampling, *, seed: int = 0
 ) -> str:
-    """The text with which `generate` continues a prompt, up to `<|endoftext|>`."""
+    """Returns the text that continues a prompt, up to `<|endoftext|>`."""
     ids = encode_prompt(tokenizer, prompt)
     (tokens,) = continuations(model, [ids], new_tokens, sampling, seed=seed, stop=[tokenizer.eot])
     return tokenizer.decode(tokens)
@@ -41,12 +41,12 @@ def continuations(
     seed: int = 0,
     stop: Collection[int] = (),
 ) -> list[list[int]]:
-    """The tokens of `generate` for each prompt, up to the first that is in `stop`, which is left out."""
+    """Returns the tokens that continue each prompt, without the first token of `stop` and what follows it."""
     steps = generate(model, prompts, new_tokens, sampling, seed=seed, stop=stop)
     return [list(takewhile(lambda token: token not in stop, tokens)) for tokens in zip(*steps, strict=True)]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: see autocast_dtype
 def generate(
     model: GPT,
     prompts: list[list[int]],
@@ -58,19 +58,19 @@ def generate(
     stop: Collection[int] = (),
     compiled: bool = False,
 ) -> Iterator[list[int]]:
-    """Continues each prompt by at most `new_tokens` tokens, in `samples` ways; yields the next token of every text as
-    it is chosen, the samples of the first prompt first.
+    """Continues each prompt by at most `new_tokens` tokens, `samples` times; yields the next token of every text, the
+    samples of the first prompt first.
 
-    Sample i draws its random numbers from seed + i: the tokens of a text depend on its prompt and its seed, whatever
-    else is in the batch, but for rounding. A text that has yielded a token of `stop` yields it from then on; when all
-    have, the iterator ends. A prompt goes through the model once, however many samples.
+    Sample i draws its random numbers from seed + i. Except for rounding, the tokens of a text depend only on its prompt
+    and its seed, not on the rest of the batch. A text that has yielded a token of `stop` keeps yielding it; when all
+    texts have, the iterator ends. A prompt goes through the model once for all of its samples.
 
-    A text may have any length. When its `block_size` positions are filled, the later half of its tokens is kept:
-    positions are learned, so these move to the front and go through the model again. Of a prompt longer than
-    `block_size` the last `block_size` tokens are seen.
+    A text may have any length. When its `block_size` positions are full, the second half of its tokens moves to the
+    front and goes through the model again, because position embeddings are learned. Of a prompt longer than
+    `block_size`, the model sees the last `block_size` tokens.
 
-    `compiled` has torch.compile make one step of it, which takes half a minute once, a few seconds when that is in the
-    compiler's cache, and pays off for long or many texts; `runtime.device.can_compile` says whether it can.
+    `compiled` compiles one step with torch.compile. That takes half a minute, or a few seconds from the compiler's
+    cache, and pays off for long or many texts. `runtime.device.can_compile` tests whether a compiler exists.
     """
     texts = _Texts(model, prompts, samples, new_tokens, compiled)
     device, B = texts.logits.device, len(texts.ids)
@@ -91,7 +91,7 @@ def generate(
 
 
 class _Texts:
-    """Texts that grow together: their tokens, the cache of what the model has seen, the logits of what comes next."""
+    """A batch of texts: their tokens, the cache of their keys and values, and the logits of their next tokens."""
 
     def __init__(self, model: GPT, prompts: list[list[int]], samples: int, new_tokens: int, compiled: bool):
         assert all(prompts) and not model.training
@@ -99,7 +99,7 @@ class _Texts:
         self.step, self.unit = (torch.compile(_step), COLUMNS) if compiled else (_step, 1)
         prompts = [ids[-self.block_size :] for ids in prompts]
         self.ids = [list(ids) for ids in prompts for _ in range(samples)]  # B texts
-        self.lengths = [len(ids) for ids in self.ids]  # positions filled
+        self.lengths = [len(ids) for ids in self.ids]  # of the part that is in the cache
         weight = model.wpe.weight
         cache = KVCache(
             model.config, len(prompts), self._columns(max(self.lengths) + new_tokens), weight.dtype, weight.device
@@ -108,8 +108,8 @@ class _Texts:
         self.cache = cache.repeated(samples) if samples > 1 else cache
 
     def append(self, tokens: Tensor) -> None:
-        """Adds a token (B,) to each text."""
-        last = self.block_size - 1  # where a text that is full has its token for a moment, before it is moved up
+        """Appends one token per text, tokens (B,)."""
+        last = self.block_size - 1  # a full text puts its token here until its window moves, below
         positions = torch.tensor(self.lengths, device=tokens.device).clamp(max=last)
         cache = self.cache.view(slice(None), self._columns(max(self.lengths) + 1))
         self.logits = self.step(self.model, tokens, positions, cache)
@@ -123,14 +123,14 @@ class _Texts:
                 self.lengths[row] = len(window)
 
     def _columns(self, positions: int) -> int:
-        """How many columns of the cache to look at for so many positions."""
+        """The number of cache columns to read for this many positions."""
         return min(self.block_size, -(-positions // self.unit) * self.unit)
 
 
 def _prefill(model: GPT, prompts: list[list[int]], cache: KVCache) -> Tensor:
-    """Takes prompts of any lengths into an empty cache; the logits after each, (P, V).
+    """Reads prompts of any lengths into an empty cache; returns the logits after each, (P, V).
 
-    They are padded on the right, which no token sees, and which those that are generated overwrite.
+    Prompts are padded on the right. No token sees the padding, and generated tokens overwrite it.
     """
     device = model.wpe.weight.device
     last = torch.tensor([len(ids) - 1 for ids in prompts], device=device)  # (P,)
@@ -141,5 +141,5 @@ def _prefill(model: GPT, prompts: list[list[int]], cache: KVCache) -> Tensor:
 
 
 def _step(model: GPT, tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
-    """The logits (B, V) after one more token (B,) of each row, at its position (B,)."""
+    """Reads one token (B,) per row at its position (B,); returns the logits (B, V) of the next."""
     return model.logits(model.hidden(tokens[:, None], cache, positions[:, None])[:, 0])

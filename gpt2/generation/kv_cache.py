@@ -1,4 +1,4 @@
-"""The keys and values of earlier positions, so that each new token costs one position of work.
+"""Keys and values of earlier positions, so that each new token costs only one position of work.
 
 Shapes: B rows, T tokens (time), H heads, D head size.
 """
@@ -12,10 +12,10 @@ from gpt2.config.params import GPTConfig
 
 
 class KVCache:
-    """Keys and values of every layer, (B, H, length, D) each, preallocated.
+    """Preallocated keys and values of every layer, (B, H, length, D) each.
 
-    Each row is a text by itself, whose column p holds position p. A token sees the columns up to its own position, so
-    it does not matter what later ones hold: padding that went through the model, or what is left of a longer text.
+    Each row is one text, and its column p holds position p. A token sees the columns up to its own position, so later
+    columns may hold anything, such as padding or the rest of a longer text.
     """
 
     def __init__(
@@ -34,23 +34,23 @@ class KVCache:
 
     @property
     def length(self) -> int:
-        """Positions that there is room for."""
+        """The number of positions that fit."""
         return self.layers[0][0].size(2)
 
     def view(self, rows: slice, columns: int) -> "KVCache":
-        """Some rows and the first columns, of the same memory."""
+        """Selects rows and the first columns; the view shares memory with the cache."""
         part = copy.copy(self)
         part.layers = [(k[rows, :, :columns], v[rows, :, :columns]) for k, v in self.layers]
         return part
 
     def repeated(self, times: int) -> "KVCache":
-        """A copy with every row so many times."""
+        """Returns a copy with each row repeated."""
         part = copy.copy(self)
         part.layers = [(k.repeat_interleave(times, dim=0), v.repeat_interleave(times, dim=0)) for k, v in self.layers]
         return part
 
     def update(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes keys and values (B, H, T, D) at positions (B, T); returns those of all columns."""
+        """Writes keys and values (B, H, T, D) at positions (B, T); returns all columns, (B, H, length, D) each."""
         rows = torch.arange(k.size(0), device=k.device)[:, None]  # (B, 1)
         for cached, new in zip(self.layers[layer], (k, v), strict=True):
             cached[rows, :, positions] = new.transpose(1, 2).to(cached.dtype)  # (B, T, H, D)

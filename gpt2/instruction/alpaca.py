@@ -1,4 +1,4 @@
-"""The prompt of Stanford Alpaca (Taori et al. 2023), on which many models that follow instructions are trained."""
+"""The prompt of Stanford Alpaca (Taori et al. 2023), which many instruction-tuned models are trained on."""
 
 WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -12,6 +12,6 @@ WITHOUT_INPUT = (
 
 
 def prompt(instruction: str, input: str = "") -> str:
-    """The text that a response follows."""
+    """Formats an instruction as the text that comes before a response."""
     template = WITH_INPUT if input else WITHOUT_INPUT
     return template.format(instruction=instruction, input=input)

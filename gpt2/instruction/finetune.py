@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from rouge_score.rouge_scorer import RougeScorer
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from gpt2.adapters import lora
 from gpt2.common.errors import InputError
@@ -19,31 +20,31 @@ from gpt2.generation.generate import continuations
 from gpt2.generation.sampling import GREEDY
 from gpt2.instruction import judge
 from gpt2.instruction.alpaca import prompt
-from gpt2.model.gpt import GPT, summed_cross_entropy
+from gpt2.model.gpt import GPT, IGNORE, summed_cross_entropy
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.training.trainer import History, Trainer, mean_loss, trainable_parameters
 
 
 class Responses:
-    """Instructions with their responses as samples; only the response and its end are scored."""
+    """Instructions with their responses as samples; only the response and the `<|endoftext|>` after it are scored."""
 
     def __init__(self, rows: list[dict], tokenizer: Tokenizer, block_size: int, where: str):
         """Raises InputError naming `where` and the line that lacks a text. Examples longer than the context are left
         out and counted in `skipped`."""
         self.pad, self.skipped = tokenizer.eot, 0
-        self.samples: list[tuple[list[int], int]] = []  # token ids, and how many of them are the prompt
+        self.samples: list[tuple[list[int], int]] = []  # token ids, and the number of those that are the prompt's
         self.rows = []
         for line, row in enumerate(rows, start=1):
             for key in ("instruction", "input", "output"):
                 if not isinstance(row.get(key), str) or (key != "input" and not row[key].strip()):
                     raise InputError(f"{where}, line {line}: {key} = {row.get(key)!r}: expected a text")
-            start = tokenizer.encode(prompt(row["instruction"], row["input"]))
-            ids = [*start, *tokenizer.encode(row["output"]), tokenizer.eot]
+            prompt_ids = tokenizer.encode(prompt(row["instruction"], row["input"]))
+            ids = [*prompt_ids, *tokenizer.encode(row["output"]), tokenizer.eot]
             if len(ids) > block_size + 1:
                 self.skipped += 1
                 continue
-            self.samples.append((ids, len(start)))
+            self.samples.append((ids, len(prompt_ids)))
             self.rows.append(row)
         if not self.samples:
             raise InputError(f"{where}: holds no example that fits the model's context of {block_size} tokens")
@@ -53,36 +54,34 @@ class Responses:
         return len(self.samples)
 
     def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Inputs (B, T), padded on the right, and targets (2, S): where each scored token follows, and which it is.
-
-        Scored are the tokens of the responses and `<|endoftext|>` after each. A place is that of the token before, in
-        the inputs laid end to end. The host knows them: were they looked up in a mask on a GPU, it would have to wait.
-        """
-        samples = [self.samples[i] for i in ids]
-        inputs = [torch.tensor(tokens[:-1]) for tokens, _ in samples]
-        padded = nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=self.pad)  # (B, T)
-        T = padded.size(1)
-        places = [torch.arange(start, len(tokens)) + (row * T - 1) for row, (tokens, start) in enumerate(samples)]
-        targets = [torch.tensor(tokens[start:]) for tokens, start in samples]
-        return padded, torch.stack((torch.cat(places), torch.cat(targets)))
+        """Inputs and targets (B, T), padded on the right. Prompt and padding have the target IGNORE."""
+        inputs, targets = [], []
+        for tokens, prompt_length in (self.samples[i] for i in ids):
+            inputs.append(torch.tensor(tokens[:-1]))
+            targets.append(torch.tensor([IGNORE] * (prompt_length - 1) + tokens[prompt_length:]))
+        return (
+            pad_sequence(inputs, batch_first=True, padding_value=self.pad),
+            pad_sequence(targets, batch_first=True, padding_value=IGNORE),
+        )
 
     def targets(self, ids: np.ndarray) -> int:
-        """Response tokens, with the end of each."""
+        """The response tokens, including the end of each response."""
         return sum(len(self.samples[i][0]) - self.samples[i][1] for i in ids)
 
 
 class ResponseModel(nn.Module):
-    """A language model whose forward gives the loss of responses: the many positions before them need no logits."""
+    """GPT with the same loss, but with logits at the scored positions alone: most of a batch is prompt."""
 
     def __init__(self, model: GPT):
         super().__init__()
         self.model = model
 
     def forward(self, idx: Tensor, targets: Tensor) -> Tensor:
-        """Maps token ids (B, T) and the targets (2, S) of `Responses.batch` to the summed cross-entropy in nats."""
-        places, tokens = targets
-        hidden = self.model.hidden(idx).flatten(0, 1).index_select(0, places)  # (S, C)
-        return summed_cross_entropy(self.model.logits(hidden, aligned=hidden.is_cuda), tokens)
+        """Maps token ids and targets (B, T) to the summed cross-entropy in nats."""
+        targets = targets.flatten()
+        scored = (targets != IGNORE).nonzero().squeeze(1)  # (S,); a GPU hands their number to the host
+        hidden = self.model.hidden(idx).flatten(0, 1).index_select(0, scored)  # (S, C)
+        return summed_cross_entropy(self.model.logits(hidden, aligned=hidden.is_cuda), targets[scored])
 
 
 @dataclass
@@ -90,10 +89,10 @@ class Instructed:
     """A finished fine-tuning."""
 
     model: GPT  # adapters merged
-    adapters: dict[str, lora.LoRALinear]  # by the layer's name, where the method is LoRA
+    adapters: dict[str, lora.LoRALinear]  # by the layer's name; empty unless the method is LoRA
     history: History
     metrics: dict
-    responses: list[dict]  # one a test example: instruction, input, expected, base, tuned, scores where judged
+    responses: list[dict]  # per test example: instruction, input, expected, base, tuned, scores if there is a judge
 
 
 def finetune(
@@ -109,8 +108,8 @@ def finetune(
 ) -> Instructed:
     """Trains `model`, or adapters in it, on `rows["train"]`; answers examples of `rows["test"]` before and after.
 
-    `source`: the folder that the rows were read from, which messages name. Raises InputError for rows that are
-    malformed, for training that diverges, and for a judge that cannot be asked.
+    `source`: the folder of the rows, for error messages. Raises InputError for malformed rows, if training diverges,
+    and if the judge cannot be reached.
     """
     data = {
         split: Responses(rows[split], tokenizer, model.config.block_size, f"{source}/{split}.jsonl")
@@ -120,11 +119,10 @@ def finetune(
     torch.manual_seed(seed)
     test_loss_before = _test_loss(model, data["test"], params, world)
     base = answer(model, tokenizer, asked, params)
-    base_scores = judge.scores(params.judge, asked, base, seed)  # a judge that is not there is told now
+    base_scores = judge.scores(params.judge, asked, base, seed)  # a wrong address fails here, before training
     if params.method == "lora":
         lora.add_lora(model, params.lora)
     sizes = trainable_parameters(model)
-
     history = Trainer(
         ResponseModel(model),
         data["train"],
@@ -132,16 +130,16 @@ def finetune(
         world=world,
         seed=seed,
         scratch=scratch,
-        evaluate=lambda model: {"loss": mean_loss(model, data["val"], params.micro_batch_size, world)},
+        evaluate=lambda model, step: {"loss": mean_loss(model, data["val"], params.micro_batch_size, world)},
         keep_best=True,
         patience=params.patience,
     ).fit()
-    adapters = lora.merge(model)  # from here on it is the model that is delivered
+    adapters = lora.merge(model)  # what follows measures the model that is saved
     tuned = answer(model, tokenizer, asked, params)
     tuned_scores = judge.scores(params.judge, asked, tuned, seed)
     metrics = {
         "val_loss_before": history.val[0]["loss"],
-        "val_loss": min(row["loss"] for row in history.val),  # of the weights that are kept
+        "val_loss": min(row["loss"] for row in history.val),  # with the weights that are kept
         "best_step": history.best_step,
         "test_loss_before": test_loss_before,
         "test_loss": _test_loss(model, data["test"], params, world),
@@ -155,28 +153,28 @@ def finetune(
     return Instructed(model, adapters, history, metrics, _table(asked, columns))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _test_loss(model: GPT, data: Responses, params: InstructionParams, world: World) -> float:
-    """In float32, of examples that have decided nothing."""
+    """The loss of the test examples, without autocast. They influence neither training nor the choice of weights."""
     return mean_loss(ResponseModel(model.eval()), data, params.micro_batch_size, world)
 
 
 def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:
-    """How near answers come to what was expected, with the standard errors of means over the examples."""
+    """How close the answers are to the expected ones, with the standard errors of means over the examples."""
     n = len(expected)
     before, after = rouge_l(expected, base), rouge_l(expected, tuned)
     return {
         "rouge_l_before": float(before.mean()),
-        "rouge_l_before_stderr": float(before.std() / np.sqrt(n)),
+        "rouge_l_before_stderr": float(np.sqrt(before.var() / max(n - 1, 1))),
         "rouge_l": float(after.mean()),
-        "rouge_l_stderr": float(after.std() / np.sqrt(n)),
+        "rouge_l_stderr": float(np.sqrt(after.var() / max(n - 1, 1))),
         "exact_match": sum(a == b for a, b in zip(expected, tuned, strict=True)) / n,
         "n": n,
     }
 
 
 def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:
-    """A row an example; a column that has no values, the scores where nothing is judged, is left out."""
+    """One row per example, without the columns that have no values: scores where there is no judge."""
     return [
         {
             "instruction": row["instruction"],
@@ -189,19 +187,19 @@ def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:
 
 
 def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], params: InstructionParams) -> list[str]:
-    """The model's greedy response to each row, at most `params.response_tokens` long, without the spaces around it.
+    """The model's greedy response to each row: at most `params.response_tokens` tokens, stripped of white space.
 
-    `params.micro_batch_size` prompts of like lengths go together: each needs a cache of keys and values.
+    Batches hold `params.micro_batch_size` prompts of similar length, because each needs a cache of keys and values.
     """
     model.eval()
     prompts = [tokenizer.encode(prompt(row["instruction"], row["input"])) for row in rows]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers = [""] * len(prompts)
     for first in bar(range(0, len(order), params.micro_batch_size), desc="answers", unit="batch"):
-        own = order[first : first + params.micro_batch_size]
-        batch = [prompts[i] for i in own]
-        given = continuations(model, batch, params.response_tokens, GREEDY, stop=[tokenizer.eot])
-        for i, ids in zip(own, given, strict=True):
+        chunk = order[first : first + params.micro_batch_size]
+        batch = [prompts[i] for i in chunk]
+        responses = continuations(model, batch, params.response_tokens, GREEDY, stop=[tokenizer.eot])
+        for i, ids in zip(chunk, responses, strict=True):
             answers[i] = tokenizer.decode(ids).strip()
     return answers
 
@@ -209,7 +207,7 @@ def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], params: Instructi
 def rouge_l(expected: list[str], given: list[str]) -> np.ndarray:
     """ROUGE-L F1 of each pair (Lin 2004): longest common subsequence of stemmed words.
 
-    For rouge_score words are of a to z and digits: answers in other scripts score 0.
+    The words of rouge_score consist of a to z and digits, so answers in other scripts score 0.
     """
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     pairs = zip(expected, given, strict=True)

@@ -1,6 +1,6 @@
-"""What training does to the embeddings: positions go from noise to smooth curves, tokens find their neighbours.
+"""What training does to embeddings: positions turn from noise into smooth curves, and tokens get similar neighbors.
 
-Shapes: T positions (block_size), V vocabulary, C channels, N rows of either.
+Shapes: T positions (block_size), V vocabulary, C channels, N rows of wpe or wte.
 """
 
 from collections.abc import Iterable
@@ -15,21 +15,21 @@ from gpt2.interpret.scores import label
 from gpt2.model.gpt import GPT
 from gpt2.tokenizer.tokenizer import Tokenizer
 
-WORDS = 8  # distinct tokens whose neighbours are listed
-NEIGHBOURS = 5  # of each
-EXTREMES = 5  # tokens of smallest and of largest norm
+WORDS = 8  # distinct tokens whose neighbors are listed
+NEIGHBORS = 5  # per token
+EXTREMES = 5  # tokens with the smallest norms, and as many with the largest
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What is kept of one model's embeddings."""
+    """The position embedding of one model, and the norms of its token embedding."""
 
     wpe: np.ndarray  # (T, C) in float64
-    norms: np.ndarray  # of the tokens, (V,)
+    norms: np.ndarray  # (V,) Euclidean norms of the rows of wte
 
 
 def embeddings(model: GPT) -> Embeddings:
-    """The position embedding, and the Euclidean norms of the token embedding."""
+    """Reads them from a model."""
     wte = model.wte.weight.detach()
     return Embeddings(model.wpe.weight.detach().double().numpy(), wte.norm(dim=1).double().numpy())
 
@@ -38,10 +38,10 @@ def embeddings(model: GPT) -> Embeddings:
 
 
 def smoothness(w: np.ndarray, axis: int | None = None) -> np.ndarray | float:
-    """Σ (w[t + 1] - w[t])² / Σ (w[t] - w̄)² over positions t, with w̄ the mean of a channel: about 2 where neighbours
-    have nothing to do with each other, toward 0 where w is a smooth curve (von Neumann 1941).
+    """Σ (w[t + 1] - w[t])² / Σ (w[t] - w̄)² over positions t, where w̄ is the mean of a channel (von Neumann 1941).
 
-    Maps (T, C) to one number, the sums running over channels too; with axis=0 to one number a channel, (C,).
+    It is about 2 if neighboring positions are independent, and near 0 if w is a smooth curve. Maps (T, C) to one number
+    by summing over channels too, or with axis=0 to one number per channel, (C,).
     """
     steps = (np.diff(w, axis=0) ** 2).sum(axis)
     spread = ((w - w.mean(axis=0)) ** 2).sum(axis)
@@ -49,12 +49,12 @@ def smoothness(w: np.ndarray, axis: int | None = None) -> np.ndarray | float:
 
 
 def widest(w: np.ndarray, count: int) -> list[int]:
-    """The channels of (T, C) that vary most over positions, the widest first."""
+    """The channels of w (T, C) with the largest variance over positions, the largest first."""
     return [int(channel) for channel in np.argsort(-w.var(axis=0), kind="stable")[:count]]
 
 
 def cosines(w: np.ndarray) -> np.ndarray:
-    """The cosine of the angle between each two rows: maps (N, C) to (N, N)."""
+    """Cosine similarity of all pairs of rows: maps (N, C) to (N, N)."""
     unit = w / np.linalg.norm(w, axis=1, keepdims=True)
     return unit @ unit.T
 
@@ -63,7 +63,7 @@ def cosines(w: np.ndarray) -> np.ndarray:
 
 
 def words(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
-    """The first eight distinct tokens that are words of three letters or more; a space may stand before."""
+    """The first eight distinct tokens that are words of at least three letters, with or without a leading space."""
     found = (id for id in dict.fromkeys(ids) if _is_word(tokenizer.token_bytes(id)))
     return list(islice(found, WORDS))
 
@@ -74,12 +74,12 @@ def _is_word(token: bytes) -> bool:
 
 
 @torch.inference_mode()
-def neighbour_rows(name: str, model: GPT, tokenizer: Tokenizer, ids: list[int]) -> list[dict]:
-    """For each token the five others whose embeddings are nearest by cosine, the nearest first: a row each."""
+def neighbor_rows(name: str, model: GPT, tokenizer: Tokenizer, ids: list[int]) -> list[dict]:
+    """One row for each of the five nearest neighbors of each token by cosine similarity, the nearest first."""
     unit = F.normalize(model.wte.weight, dim=1)  # (V, C)
     cosine = unit[ids] @ unit.t()  # (N, V)
     cosine[torch.arange(len(ids)), ids] = -torch.inf
-    values, others = (each[:, :NEIGHBOURS].tolist() for each in cosine.sort(dim=1, descending=True, stable=True))
+    values, others = (part[:, :NEIGHBORS].tolist() for part in cosine.sort(dim=1, descending=True, stable=True))
     return [
         {
             "model": name,
@@ -96,7 +96,7 @@ def neighbour_rows(name: str, model: GPT, tokenizer: Tokenizer, ids: list[int]) 
 
 
 def norm_rows(name: str, norms: np.ndarray, tokenizer: Tokenizer) -> list[dict]:
-    """The tokens of smallest and of largest norm (V,), a row each; the most extreme first."""
+    """One row for each of the tokens with the smallest and the largest norms (V,), the most extreme first."""
     order = np.argsort(norms, kind="stable")
     return [
         {
@@ -113,7 +113,7 @@ def norm_rows(name: str, norms: np.ndarray, tokenizer: Tokenizer) -> list[dict]:
 
 
 def metrics(trained: Embeddings, initial: Embeddings) -> dict[str, float]:
-    """The smoothness of the position embedding and the mean norm of the tokens', beside those of random weights."""
+    """Smoothness of the position embedding and mean norm of the token embedding, also for random weights."""
     return {
         "wpe_smoothness_initial": round(float(smoothness(initial.wpe)), 6),
         "wpe_smoothness": round(float(smoothness(trained.wpe)), 6),

@@ -1,4 +1,4 @@
-"""Attention, read out of a model: where each head looks, and how much it behaves like a kind of head that is known.
+"""Attention weights of a model, and scores of how much each head behaves like a known kind of head.
 
 Layers and heads are numbered from 0, as in the checkpoint: h.0 is the first block.
 
@@ -13,18 +13,18 @@ from torch import Tensor
 from gpt2.model.gpt import GPT
 
 RANDOM_SEQUENCES = 8
-RANDOM_TOKENS = 50  # before the repetition
+RANDOM_TOKENS = 50  # before they repeat
 
 
 @torch.inference_mode()
 def capture(model: GPT, idx: Tensor) -> Tensor:
-    """Attention of every layer and head for token ids (B, T): (L, B, H, T, T), in float32 on the CPU."""
-    assert not model.training, "dropout would blur what is measured"
+    """Returns the attention of every layer and head for token ids (B, T): (L, B, H, T, T), float32 on the CPU."""
+    assert not model.training, "dropout would disturb the measurement"
     return torch.stack(model.attentions(idx)).float().cpu()
 
 
 def label(token: bytes) -> str:
-    """A printable name of a token's bytes: spaces as ·, newlines as ↵, what is only part of a character in hex."""
+    """A printable name of a token: · for a space, ↵ for a newline, and hex for bytes that are not whole characters."""
     try:
         text = token.decode("utf-8").replace(" ", "·").replace("\n", "↵")
     except UnicodeDecodeError:
@@ -33,8 +33,8 @@ def label(token: bytes) -> str:
 
 
 # --- scores --------------------------------------------------------------------------------------------------------
-# A is a head's attention: A[t, s] is how much position t takes from position s. Each score is between 0 and 1, and
-# maps (..., T, T) to (...).
+# A is a head's attention: A[t, s] is the weight with which position t attends to position s. Every score is between 0
+# and 1, and maps (..., T, T) to (...).
 
 
 def stripe(weights: Tensor, offset: int, start: int) -> Tensor:
@@ -43,55 +43,54 @@ def stripe(weights: Tensor, offset: int, start: int) -> Tensor:
 
 
 def previous_token(weights: Tensor) -> Tensor:
-    """Mean of A[t, t - 1] over t >= 1: 1 for a head that reads its left neighbour (a positional head of Voita et al.
-    2019)."""
+    """Mean of A[t, t - 1] over t >= 1: 1 for a head that attends to the previous token (Voita et al. 2019)."""
     return stripe(weights, offset=1, start=1)
 
 
 def first_token(weights: Tensor) -> Tensor:
-    """Mean of A[t, 0] over t >= 2: how much rests on the first position, where heads that have nothing to do look
-    (the attention sink of Xiao et al. 2023). At t = 1 the first token is the previous one, so that row is left out."""
+    """Mean of A[t, 0] over t >= 2: attention to the first position, where idle heads attend (the attention sink of Xiao
+    et al. 2023). The row t = 1 is left out, because there the first token is also the previous one."""
     return weights[..., 2:, 0].mean(-1)
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Mean over t >= 1 of -Σ_s A[t, s] ln A[t, s] / ln(t + 1): 0 where one position gets all, 1 where each gets the
-    same."""
+    """Mean over t >= 1 of -Σ_s A[t, s] ln A[t, s] / ln(t + 1): 0 if one position gets all attention, 1 if all positions
+    get the same."""
     nats = -torch.xlogy(weights, weights).sum(-1)[..., 1:]  # (..., T - 1)
     return (nats / torch.arange(2, weights.size(-1) + 1).log()).mean(-1)
 
 
 def duplicate_token(weights: Tensor, period: int) -> Tensor:
-    """Mean of A[t, t - P] over t >= P for P random tokens, repeated: how much looks at the token's earlier copy
-    (Wang et al. 2022, §3)."""
+    """Mean of A[t, t - P] over t >= P for P repeated random tokens: attention to the same token in the first copy (Wang
+    et al. 2022, §3)."""
     return stripe(weights, offset=period, start=period)
 
 
 def induction(weights: Tensor, period: int) -> Tensor:
-    """Mean of A[t, t - P + 1] over t >= P for P random tokens, repeated: how much looks at what came after the token's
-    earlier copy, which is what comes next (Olsson et al. 2022, "prefix matching")."""
+    """Mean of A[t, t - P + 1] over t >= P for P repeated random tokens: attention to the token that followed the same
+    token in the first copy, which is also the next token (Olsson et al. 2022, "prefix matching")."""
     return stripe(weights, offset=period - 1, start=period)
 
 
 def text_scores(weights: Tensor) -> dict[str, Tensor]:
-    """What is measured on text: scores (...) of attention (..., T, T)."""
+    """Scores (...) that are measured on text, from attention (..., T, T)."""
     return {"previous_token": previous_token(weights), "first_token": first_token(weights), "entropy": entropy(weights)}
 
 
 def repetition_scores(weights: Tensor) -> dict[str, Tensor]:
-    """What is measured on random tokens, repeated: scores (...) of attention (..., 2P, 2P)."""
+    """Scores (...) that are measured on repeated random tokens, from attention (..., 2P, 2P)."""
     period = weights.size(-1) // 2
     return {"duplicate_token": duplicate_token(weights, period), "induction": induction(weights, period)}
 
 
 def mean_scores(scores: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of each score over several texts."""
+    """Averages each score over several texts."""
     return {name: torch.stack([score[name] for score in scores]).mean(0) for name in scores[0]}
 
 
 def repeated_tokens(vocab_size: int, block_size: int, seed: int) -> Tensor:
-    """Random tokens, each sequence twice in a row: (N, 2P). No token stands twice within P; the last id of the
-    vocabulary, <|endoftext|>, is left out."""
+    """Random sequences of P tokens, each repeated once: (N, 2P). Within a sequence all tokens differ, and none is the
+    last id of the vocabulary, <|endoftext|>."""
     period = min(RANDOM_TOKENS, block_size // 2, vocab_size - 1)
     generator = torch.Generator().manual_seed(seed)
     rows = [torch.randperm(vocab_size - 1, generator=generator)[:period] for _ in range(RANDOM_SEQUENCES)]
@@ -99,7 +98,7 @@ def repeated_tokens(vocab_size: int, block_size: int, seed: int) -> Tensor:
 
 
 def uniform(T: int) -> Tensor:
-    """The attention (1, 1, T, T) of a head that looks at all it may see alike: what a score is to be compared with."""
+    """The attention (1, 1, T, T) of a head that attends equally to all positions, as a baseline for scores."""
     return (torch.ones(T, T).tril() / torch.arange(1, T + 1)[:, None])[None, None]
 
 
@@ -108,11 +107,11 @@ def uniform(T: int) -> Tensor:
 
 def rollout(weights: Tensor) -> Tensor:
     """Attention rollout (Abnar and Zuidema 2020, §3): how much of each input token reaches each position of the last
-    layer, the residual stream counted as half of every layer. Maps (L, H, T, T) to (T, T).
+    layer, if the residual stream counts as half of every layer. Maps (L, H, T, T) to (T, T).
 
         R_0 = I,  R_l = (0.5 Ā_l + 0.5 I) R_{l-1}
 
-    with Ā_l the mean of layer l's heads. As in attention, each row sums to 1 over the positions up to its own.
+    where Ā_l is the mean of layer l's heads. As in attention, each row sums to 1 over the positions up to its own.
     """
     T = weights.size(-1)
     rolled = identity = torch.eye(T)

@@ -1,8 +1,8 @@
 """GPT-2 weights in and out of Hugging Face's checkpoint layout.
 
-A checkpoint is a directory with `config.json` and `model.safetensors`. Two differences separate it from our modules:
-keys stand behind `transformer.` (the files that OpenAI's weights came in lack the prefix), and the matrices of
-attention and MLP are stored (in, out), as OpenAI's TensorFlow code had them, where nn.Linear keeps (out, in).
+A checkpoint is a directory with `config.json` and `model.safetensors`. It differs from our modules in two ways: keys
+begin with `transformer.` (OpenAI's released files lack this prefix), and the matrices of attention and MLP are stored
+as (in, out), as in OpenAI's TensorFlow code, where nn.Linear stores (out, in).
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from gpt2.tokenizer.tokenizer import Tokenizer
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 NOT_PARAMETERS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # causal masks, and the tied copy of wte
 PREFIX = "transformer."
-COMPUTED = {  # settings of config.json that change the outputs: what they are when absent, and what we compute
+COMPUTED = {  # settings of config.json that change the outputs: their defaults, and the values that this code computes
     "activation_function": ("gelu_new", ("gelu_new", "gelu_pytorch_tanh")),
     "layer_norm_epsilon": (1e-5, (1e-5,)),
     "scale_attn_weights": (True, (True,)),
@@ -49,7 +49,7 @@ def from_hf(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def hf_config(config: GPTConfig) -> dict:
-    """What `config.json` says of a model of this shape; `<|endoftext|>` is the last id of the vocabulary."""
+    """The `config.json` of a model of this shape; `<|endoftext|>` is the last id of the vocabulary."""
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -77,18 +77,18 @@ def save_checkpoint(directory: Path, config: dict, state: dict[str, Tensor]) -> 
     write_json(directory / "config.json", config)
     with replacing(directory / "model.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})  # a second metadata key would make the bytes unstable
-        temporary.chmod((directory / "config.json").stat().st_mode)  # safetensors lets nobody but the owner read it
+        temporary.chmod((directory / "config.json").stat().st_mode)  # safetensors makes files private to their owner
 
 
 def save(model: GPT, directory: Path) -> None:
-    """Writes the model as a checkpoint that `transformers.GPT2LMHeadModel.from_pretrained` reads."""
+    """Writes the model as a checkpoint for `transformers.GPT2LMHeadModel.from_pretrained`."""
     save_checkpoint(directory, hf_config(model.config), to_hf(model.state_dict()))
 
 
 def read_config(directory: Path) -> tuple[GPTConfig, dict]:
-    """The shape of the checkpoint in `directory`, and the whole of its `config.json`.
+    """The shape of the checkpoint in `directory`, and its whole `config.json`.
 
-    Raises InputError if there is no checkpoint or it is not a GPT-2 that this code computes.
+    Raises InputError if there is no checkpoint, or it is not a GPT-2 that this code computes.
     """
     path = directory / "config.json"
     if not directory.is_dir():
@@ -120,7 +120,7 @@ def read_state(directory: Path) -> dict[str, Tensor]:
     path = directory / "model.safetensors"
     if not path.is_file():
         others = sorted(file.name for file in directory.glob("*model*") if file.suffix in (".safetensors", ".bin"))
-        raise InputError(f"{path}: no such file" + (f"; in {', '.join(others)} weights are not read" if others else ""))
+        raise InputError(f"{path}: no such file" + (f"; {', '.join(others)} cannot be read" if others else ""))
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -130,10 +130,10 @@ def read_state(directory: Path) -> dict[str, Tensor]:
 def load(directory: Path) -> GPT:
     """Reads a GPT-2 checkpoint, ours or Hugging Face's, into a float32 model.
 
-    Raises InputError naming the file, and the tensor that is missing, of another shape or not of finite numbers.
+    Raises InputError naming the file, and the tensor that is missing, misshapen or not finite.
     """
     config, _ = read_config(directory)
-    with torch.device("meta"):  # the parameters come from the file: none need be initialized
+    with torch.device("meta"):  # the parameters come from the file, so none are initialized
         model = GPT(config)
     state = {name: tensor for name, tensor in from_hf(read_state(directory)).items() if not name.startswith("score.")}
     load_state(model, state, directory / "model.safetensors")
@@ -141,9 +141,9 @@ def load(directory: Path) -> GPT:
 
 
 def load_with_tokenizer(directory: Path, device: str | None = None) -> tuple[GPT, Tokenizer]:
-    """The model of a checkpoint directory, in eval mode, and its tokenizer. Without `device` a GPU where there is one.
+    """The model of a checkpoint directory, in eval mode, and its tokenizer. The default device is a GPU, if any.
 
-    Raises InputError where either is missing or malformed, or their vocabularies differ in size, and for a classifier.
+    Raises InputError if either is missing or malformed, if their vocabularies differ in size, and for a classifier.
     """
     _, raw = read_config(directory)
     if "GPT2ForSequenceClassification" in (raw.get("architectures") or ()):
@@ -155,14 +155,14 @@ def load_with_tokenizer(directory: Path, device: str | None = None) -> tuple[GPT
 
 
 def load_state(model: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Gives `model` exactly the tensors of `state`. Raises InputError naming `path` and one that does not fit."""
+    """Loads exactly the tensors of `state`. Raises InputError naming `path` and the first that does not fit `model`."""
     expected = model.state_dict()
     for name in sorted(expected.keys() | state.keys()):
         if name not in state or name not in expected:
             raise InputError(f"{path}: tensor {name} is {'missing' if name in expected else 'not part of this model'}")
         if state[name].shape != expected[name].shape:
-            found, wanted = tuple(state[name].shape), tuple(expected[name].shape)
-            raise InputError(f"{path}: tensor {name} has shape {found}, expected {wanted}")
+            shapes = f"{tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+            raise InputError(f"{path}: tensor {name} has shape {shapes}")
         if not state[name].isfinite().all():
-            raise InputError(f"{path}: tensor {name} holds infinity or what is no number, expected finite numbers")
+            raise InputError(f"{path}: tensor {name} holds infinity or NaN, expected finite numbers")
     model.load_state_dict(state, assign=True)

@@ -18,10 +18,10 @@ from gpt2.runtime.device import device_name, peak_flops, peak_memory
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.shards import TokenStream
-from gpt2.training.spikes import count_spikes
 from gpt2.training.trainer import History, Trainer, mean_loss
 
-SAMPLING = Sampling(temperature=0.8, top_k=50)  # of the texts during training
+SAMPLING = Sampling(temperature=0.8, top_k=50)  # for the texts written during training
+SAMPLE_TOKENS = 48  # length of the continuation that each evaluation keeps
 
 
 @dataclass
@@ -30,17 +30,17 @@ class Pretrained:
 
     model: GPT
     history: History
-    metrics: dict  # a function of the inputs
-    throughput: dict  # differs from machine to machine
+    metrics: dict  # depend on the inputs alone
+    throughput: dict  # depends on the machine too
 
 
 class TokenWindows:
     """A token stream as samples of `block_size` tokens that do not overlap; the last partial window is left out."""
 
-    lengths = None  # all alike
+    lengths = None  # all windows have the same length
 
     def __init__(self, stream: TokenStream, block_size: int, max_tokens: int | None = None):
-        """`max_tokens` cuts the stream short. Raises InputError if not one window and its last target are left."""
+        """Uses at most `max_tokens` of the stream. Raises InputError if they hold no window and its last target."""
         tokens = min(len(stream), max_tokens or len(stream))
         self.stream, self.block_size, self.n_windows = stream, block_size, (tokens - 1) // block_size
         if self.n_windows < 1:
@@ -66,12 +66,12 @@ class TokenWindows:
 def openai_model(directory: Path, tokenizer: Tokenizer) -> GPT:
     """The GPT-2 of a checkpoint directory.
 
-    Raises InputError if there is none, or if `tokenizer`, which made the token stream, is not the checkpoint's.
+    Raises InputError if there is none, or if `tokenizer`, which encoded the token stream, is not the checkpoint's.
     """
-    model, own = load_with_tokenizer(directory, "cpu")  # each process of a launcher has a GPU of its own, not known yet
-    if own.fingerprint != tokenizer.fingerprint:
+    model, expected = load_with_tokenizer(directory, "cpu")  # Trainer moves it to this process's device
+    if tokenizer.fingerprint != expected.fingerprint:
         raise InputError(
-            f"train.init = 'gpt2', but the tokens are not of its vocabulary of {own.vocab_size}; "
+            f"train.init = 'gpt2', but the tokens are not of its vocabulary of {expected.vocab_size}; "
             "set tokenizer.source to checkpoint"
         )
     return model
@@ -89,55 +89,62 @@ def pretrain(
     world: World,
     score: Callable[[GPT], dict[str, float]] | None = None,
 ) -> Pretrained:
-    """Trains `model` to predict the next token. Raises InputError for training that diverges.
+    """Trains `model` to predict the next token. Raises InputError if training diverges.
 
-    Every `params.hellaswag_every` steps `score` is called too, and its figures join those of the evaluation.
+    Every `params.hellaswag_every` steps the figures that `score` returns join those of the evaluation.
     """
 
-    def evaluate(model: nn.Module) -> dict[str, float]:
+    def evaluate(model: nn.Module, step: int) -> dict[str, float]:
         figures = {"loss": mean_loss(model, val_data, params.micro_batch_size, world)}
-        if params.hellaswag_every and trainer.history.step % params.hellaswag_every == 0:
+        if params.hellaswag_every and step % params.hellaswag_every == 0:
             figures |= score(model)
         return figures
 
     def sample(model: nn.Module, step: int) -> list[dict]:
         prompt = params.sample_prompt
-        text = complete(model, tokenizer, prompt, params.sample_tokens, SAMPLING, seed=seed)
+        text = complete(model, tokenizer, prompt, SAMPLE_TOKENS, SAMPLING, seed=seed)
         return [{"step": step, "prompt": prompt, "text": text}]
 
     trainer = Trainer(
-        model, train_data, params, world=world, seed=seed, scratch=scratch, evaluate=evaluate, sample=sample
+        model,
+        train_data,
+        params,
+        world=world,
+        seed=seed,
+        scratch=scratch,
+        evaluate=evaluate,
+        sample=sample,
+        flops_per_token=flops_per_token(model.config, _size(model)),
     )
     if world.main and not trainer.compiled:
-        why = "train.compile is never" if params.compile == "never" else "there is no C++ compiler"
-        print(f"training without torch.compile: {why}")
+        reason = "train.compile is never" if params.compile == "never" else "there is no C++ compiler"
+        print(f"training without torch.compile: {reason}")
     history = trainer.fit()
-    figures, speed = metrics(model, history, val_data.stream, params), throughput(model, history, trainer, world)
-    return Pretrained(model, history, figures, speed)
+    return Pretrained(model, history, metrics(model, history, val_data.stream, params), throughput(trainer))
 
 
 def metrics(model: GPT, history: History, val_stream: TokenStream, params: TrainParams) -> dict:
-    """The figures of a run that depend on its inputs alone; losses and entropy in nats a token.
+    """The figures of a run that depend on its inputs alone; losses and entropy in nats per token.
 
     A run of no steps has no training loss: null.
     """
-    last = history.train[-max(1, len(history.train) // 20) :]
+    last = history.train[-max(1, len(history.train) // 20) :]  # the last twentieth
     return {
         "init": params.init,
         "initial_loss": history.val[0]["loss"],
-        "train_loss": sum(row["loss"] for row in last) / len(last) if last else None,  # of the last twentieth
+        "train_loss": sum(row["loss"] for row in last) / len(last) if last else None,
         "val_loss": history.val[-1]["loss"],
         "unigram_entropy": unigram_entropy(val_stream, model.config.vocab_size),
-        "loss_spikes": count_spikes(history.train),
+        "loss_spikes": history.loss_spikes,
         "steps": history.step,
-        "tokens": history.train[-1]["targets"] if last else 0,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "tokens": history.targets,
+        "parameters": _size(model),
         **model.config.model_dump(include={"vocab_size", "block_size", "n_layer", "n_head", "n_embd"}),
     }
 
 
 def unigram_entropy(stream: TokenStream, vocab_size: int) -> float:
-    """Nats a token for the best predictor that ignores context: the entropy of the token frequencies of `stream`."""
+    """Nats per token of the best predictor that ignores context: the entropy of the token frequencies of `stream`."""
     counts = np.zeros(vocab_size, dtype=np.int64)
     for start in range(0, len(stream), 1 << 20):
         tokens = stream.read(start, min(1 << 20, len(stream) - start))
@@ -147,22 +154,23 @@ def unigram_entropy(stream: TokenStream, vocab_size: int) -> float:
 
 
 def flops_per_token(config: GPTConfig, parameters: int) -> float:
-    """Operations that training spends on one token: 6 a parameter, 12 a layer for attention (PaLM, appendix B).
+    """Floating-point operations that training needs per token: 6 per parameter, and 12 * n_embd * block_size per layer
+    for attention (Chowdhery et al. 2022, appendix B).
 
-    The embedding of positions is only looked up and does not count; that of tokens is also the output projection.
+    The position embedding does not count, since it is only looked up. The token embedding is the output projection too.
     """
     matrices = parameters - config.block_size * config.n_embd
     return 6 * matrices + 12 * config.n_layer * config.n_embd * config.block_size
 
 
-def throughput(model: GPT, history: History, trainer: Trainer, world: World) -> dict:
-    """The speed of a run, over all processes; null where there is nothing to relate it to."""
+def throughput(trainer: Trainer) -> dict:
+    """The speed of a finished run, over all processes; null where no step was timed or the device's peak is unknown."""
+    history, world = trainer.history, trainer.world
     speed = history.timed_targets / history.seconds if history.seconds else None
     peak = peak_flops(world.device)
-    operations = flops_per_token(model.config, sum(parameter.numel() for parameter in model.parameters()))
     return {
         "tokens_per_second": speed and round(speed, 1),
-        "model_flops_utilization": speed and peak and round(speed * operations / (peak * world.size), 4),
+        "model_flops_utilization": speed and peak and round(speed * trainer.flops_per_token / (peak * world.size), 4),
         "peak_memory_mb": round(peak_memory(world.device) / 1e6),  # of the main process
         "seconds": round(history.seconds, 1),
         "device": device_name(world.device),
@@ -170,3 +178,8 @@ def throughput(model: GPT, history: History, trainer: Trainer, world: World) -> 
         "precision": "bfloat16" if trainer.dtype else "float32",
         "compiled": trainer.compiled,
     }
+
+
+def _size(model: nn.Module) -> int:
+    """The number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())

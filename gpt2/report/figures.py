@@ -1,4 +1,4 @@
-"""The figures of training and evaluation: rows and numbers in, SVG out."""
+"""Figures of training and evaluation: rows and numbers in, SVG out."""
 
 import math
 
@@ -11,18 +11,18 @@ from gpt2.report.text import shortened
 from gpt2.report.theme import BLUE, GREEN, HEAT, INK, MUTED, ORANGE, bare, name_line, styled, to_svg
 from gpt2.report.verdicts import CHANCE
 
-LONGEST_LABEL = 24  # characters, along an axis
-MOST_POINTS = 400  # of a curve: beyond that a figure grows without saying more
+MAX_LABEL = 24  # characters along an axis
+MAX_POINTS = 400  # per curve: more points make the file larger and show nothing more
 
 
 def column(rows: list[dict], name: str) -> np.ndarray:
-    """One column of csv rows as float64."""
+    """One column of csv rows as float64, shape (rows,)."""
     return np.array([float(row[name]) for row in rows])
 
 
 def thinned(values: np.ndarray) -> np.ndarray:
-    """Means of neighbours, so that at most MOST_POINTS are left; the last group may be smaller."""
-    group = math.ceil(len(values) / MOST_POINTS)
+    """Means of groups of neighbors, at most MAX_POINTS of them; the last group may be smaller."""
+    group = math.ceil(len(values) / MAX_POINTS)
     starts = np.arange(0, len(values), group)
     return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values)))
 
@@ -34,31 +34,35 @@ def loss_curve(
     unigram_entropy: float,
     reference: tuple[str, float] | None,
 ) -> str:
-    """Training and validation loss in nats a token against tokens seen, with two lines for what needs no learning, and
-    one for `reference`: what OpenAI's 124M reaches on the named corpus."""
+    """Training and validation loss in nats per token against tokens seen.
+
+    Dashed lines mark ln V, the entropy of the token frequencies and, if `reference` is (corpus, loss), what OpenAI's
+    124M reaches on that corpus.
+    """
+    uniform = math.log(vocab_size)
     with styled():
         figure = Figure(figsize=(7.6, 3.6))
         axes = figure.subplots()
         _losses(axes, train, val, "tokens")
-        name_line(axes, math.log(vocab_size), f"ln V = {math.log(vocab_size):.3f}: every token equally likely")
+        name_line(axes, uniform, f"ln V = {uniform:.3f}: every token equally likely")
         name_line(axes, unigram_entropy, f"{unigram_entropy:.3f}: token frequencies alone")
         if reference:
             corpus, loss = reference
             name_line(axes, loss, f"{loss:.3f}: OpenAI's 124M on {corpus}", GREEN, side="left")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set(xlabel="tokens seen", ylabel="loss, nats a token")
-        axes.set_ylim(top=math.log(vocab_size) * 1.08)
+        axes.set(xlabel="tokens seen", ylabel="loss, nats per token")
+        axes.set_ylim(top=uniform * 1.08)
         return to_svg(figure)
 
 
 def finetuning_curve(train: list[dict], val: list[dict], unit: str) -> str:
-    """Training and validation loss against steps, beside the accuracy of a classifier where there is one."""
+    """Training and validation loss in nats per `unit` against steps; a classifier's validation accuracy beside it."""
     scored = "accuracy" in val[0]
     with styled():
         figure = Figure(figsize=(7.6, 2.7))
         panels = np.atleast_1d(figure.subplots(1, 2 if scored else 1))
         _losses(panels[0], train, val, "step")
-        panels[0].set(xlabel="step", ylabel=f"loss, nats a {unit}")
+        panels[0].set(xlabel="step", ylabel=f"loss, nats per {unit}")
         if scored:
             panels[1].plot(column(val, "step"), column(val, "accuracy"), color=ORANGE, marker="o", markersize=4)
             panels[1].set(xlabel="step", ylabel="validation accuracy", ylim=(0, 1))
@@ -67,72 +71,67 @@ def finetuning_curve(train: list[dict], val: list[dict], unit: str) -> str:
 
 def _losses(axes: Axes, train: list[dict], val: list[dict], x: str) -> None:
     if train:
-        axes.plot(
-            thinned(column(train, x)), thinned(column(train, "loss")), color=BLUE, linewidth=1.1, label="training"
-        )
+        steps, losses = thinned(column(train, x)), thinned(column(train, "loss"))
+        axes.plot(steps, losses, color=BLUE, linewidth=1.1, label="training")
     axes.plot(column(val, x), column(val, "loss"), color=ORANGE, marker="o", markersize=4, label="validation")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     axes.margins(x=0.01)
 
 
 def schedule(train: list[dict]) -> str:
-    """Learning rate and norm of the gradient before clipping, against steps."""
+    """Learning rate, and norm of the gradient before clipping, against steps."""
     with styled():
         figure = Figure(figsize=(7.6, 2.0))
         panels = zip(figure.subplots(1, 2), ("lr", "grad_norm"), ("learning rate", "gradient norm"), strict=True)
-        for axes, name, label in panels:
+        for axes, name, title in panels:
             axes.plot(thinned(column(train, "step")), thinned(column(train, name)), color=BLUE, linewidth=1.1)
-            axes.set(xlabel="step", title=label)
+            axes.set(xlabel="step", title=title)
             axes.set_ylim(bottom=0)
             axes.margins(x=0.01)
         return to_svg(figure)
 
 
 def lengths(splits: dict[str, dict]) -> str:
-    """Shares of each split's documents by their length in tokens, in powers of two."""
-    colors = dict(zip(splits, (BLUE, ORANGE, MUTED), strict=False))
-    last = max(len(split["lengths"]) for split in splits.values())
+    """Share of each split's documents by length in tokens; bin i holds lengths from 2^i to 2^(i+1) - 1."""
     with styled():
         figure = Figure(figsize=(7.6, 2.4))
         axes = figure.subplots()
-        for name, split in splits.items():
-            shares = np.array(split["lengths"] + [0] * (last - len(split["lengths"]))) / split["documents"]
-            axes.stairs(shares, 2.0 ** np.arange(last + 1), color=colors[name], linewidth=1.6, label=name)
+        for (name, split), color in zip(splits.items(), (BLUE, ORANGE, MUTED), strict=False):
+            shares = np.array(split["lengths"]) / split["documents"]
+            axes.stairs(shares, 2.0 ** np.arange(len(shares) + 1), color=color, linewidth=1.6, label=name)
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set(xlabel="tokens in a document", ylabel="share of documents")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set(xlabel="tokens per document", ylabel="share of documents")
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper right")
         return to_svg(figure)
 
 
 def completion(metrics: dict) -> str:
-    """Accuracy under both protocols and rules with two standard errors either side, beside chance."""
-    rules = [
-        ("harness_acc_norm", "harness, sum a character"),
-        ("harness_acc", "harness, sum"),
-        ("acc_norm", "completion, mean a token"),
-        ("acc", "completion, sum"),
-    ]
+    """Accuracy by each protocol and rule, with two standard errors on each side, and a line at chance."""
+    rules = {
+        "harness_acc_norm": "harness, mean per character",
+        "harness_acc": "harness, sum",
+        "acc_norm": "completion, mean per token",
+        "acc": "completion, sum",
+    }
     with styled():
         figure = Figure(figsize=(7.6, 2.2))
         axes = figure.subplots()
-        for y, (name, _) in enumerate(rules):
-            axes.errorbar(
-                metrics[name], y, xerr=2 * metrics[f"{name}_stderr"], fmt="o", color=BLUE, capsize=4, markersize=6
-            )
-        axes.axvline(CHANCE, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        for y, name in enumerate(rules):
+            error = 2 * metrics[f"{name}_stderr"]
+            axes.errorbar(metrics[name], y, xerr=error, fmt="o", color=BLUE, capsize=4, markersize=6)
+        axes.axvline(CHANCE, color=MUTED, linewidth=1, linestyle="--")
         axes.annotate("chance", (CHANCE, 3.5), xytext=(4, 0), textcoords="offset points", color=MUTED, va="center")
-        highest = max(metrics[name] + 3 * metrics[f"{name}_stderr"] for name, _ in rules)
-        axes.set(xlim=(0, min(1, max(0.5, highest))), ylim=(-0.6, 3.8), xlabel="accuracy, ± 2 standard errors")
-        axes.set_yticks(range(len(rules)), [how for _, how in rules])
+        highest = max(metrics[name] + 3 * metrics[f"{name}_stderr"] for name in rules)
+        axes.set(xlim=(0, min(1, max(0.5, highest))), ylim=(-0.6, 3.8), xlabel="accuracy ± 2 standard errors")
+        axes.set_yticks(range(len(rules)), rules.values())
         axes.grid(False, axis="y")
         return to_svg(figure)
 
 
 def completion_curve(val: list[dict], reference: float | None) -> str:
-    """`acc_norm` of the completions against tokens seen, where training stopped to score them, beside chance and, if
-    others have measured it on the same examples, what OpenAI's 124M reaches."""
+    """acc_norm against tokens seen, where it was scored during pretraining, with lines at chance and at `reference`."""
     scored = [row for row in val if row["acc_norm"]]
     with styled():
         figure = Figure(figsize=(7.6, 2.4))
@@ -148,18 +147,18 @@ def completion_curve(val: list[dict], reference: float | None) -> str:
 
 
 def confusion(counts: np.ndarray, labels: list[str]) -> str:
-    """A confusion matrix (K, K): counts, each row coloured by its shares."""
+    """Confusion matrix (K, K) of counts, rows actual, columns predicted; color shows each cell's share of its row."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 1.4 + 0.42 * len(labels)
     with styled():
         figure = Figure(figsize=(side + 0.6, side))
         axes = figure.subplots()
         axes.imshow(shares, cmap=HEAT, vmin=0, vmax=1, interpolation="none")
-        if len(labels) <= 20:  # beyond that numbers would not fit
-            for (row, place), count in np.ndenumerate(counts):
+        if len(labels) <= 20:  # with more labels, numbers do not fit
+            for (actual, predicted), count in np.ndenumerate(counts):
                 color = INK if count else MUTED
-                axes.text(place, row, f"{count}", ha="center", va="center", color=color, fontsize=8)
-        names = [shortened(label, LONGEST_LABEL) for label in labels]
+                axes.text(predicted, actual, str(count), ha="center", va="center", color=color, fontsize=8)
+        names = [shortened(label, MAX_LABEL) for label in labels]
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="predicted", ylabel="actual")

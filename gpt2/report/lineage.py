@@ -1,20 +1,18 @@
-"""Where each result came from: the stages, and the machine that built the page."""
+"""Where each result came from: the stages recorded in dvc.lock, and the machine that built the page."""
 
 import hashlib
 import json
-import os
 import platform
 from importlib.metadata import version
-from itertools import takewhile
 
-from gpt2.common.machine import processor
+from gpt2.common.machine import cpu_count, processor
 
 PACKAGES = ("torch", "transformers", "tiktoken", "numpy", "scikit-learn", "dvc")
 
 
 def lineage(stages: list[str], lock: dict) -> list[dict]:
-    """For each stage what `lock`, the content of dvc.lock, records: its command, params and outs, and one hash over all
-    that the stage's result depends on and is. A stage not in it yet has only its name."""
+    """One row per stage with what `lock`, the content of dvc.lock, records of it: its command, params and outs, and
+    one hash over all of that and its deps. The row of a stage that is not recorded holds only its name."""
     recorded = lock.get("stages", {})
     return [{"stage": stage, **(_entry(recorded[stage]) if stage in recorded else {})} for stage in stages]
 
@@ -29,33 +27,33 @@ def _entry(entry: dict) -> dict:
 
 
 def flat(value: object, name: str = "") -> list[tuple[str, object]]:
-    """A tree of params as dotted names and values."""
+    """A tree of params as pairs of dotted name and value."""
     if not isinstance(value, dict):
         return [(name, value)]
     return [pair for key, below in value.items() for pair in flat(below, f"{name}.{key}" if name else key)]
 
 
 def changes(stages: list[dict], sample: dict) -> str:
-    """The recorded params that differ from those of `sample`, as an overlay that makes the one into the other: YAML,
-    each value as JSON, which is YAML too. "" where none differs."""
+    """The recorded params that differ from `sample`, as a profile in JSON, which is YAML; "" if none differs."""
     shipped = dict(flat(sample))
-    recorded = {key: value for stage in stages for key, value in stage.get("params", {}).items()}
-    lines, above = [], []
-    for key in sorted((key for key in recorded if recorded[key] != shipped.get(key)), key=lambda key: key.split(".")):
-        *sections, name = key.split(".")
-        common = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(sections, above, strict=False))))
-        lines += [f"{'  ' * depth}{sections[depth]}:" for depth in range(common, len(sections))]
-        lines.append(f"{'  ' * len(sections)}{name}: {json.dumps(recorded[key], ensure_ascii=False)}")
-        above = sections
-    return "\n".join(lines)
+    profile: dict = {}
+    for stage in stages:
+        for key, value in stage.get("params", {}).items():
+            if key not in shipped or shipped[key] != value:
+                *sections, name = key.split(".")
+                section = profile
+                for parent in sections:
+                    section = section.setdefault(parent, {})
+                section[name] = value
+    return json.dumps(profile, indent=2, ensure_ascii=False) if profile else ""
 
 
 def environment() -> dict[str, str]:
-    """Versions and processor of this machine; nothing that names the machine or its user."""
+    """Versions and processor of this machine; nothing that identifies the machine or its user."""
     return {
         "Python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(cpu_count()),
     }

@@ -1,7 +1,7 @@
-"""What a character of an unknown text looks like on the page."""
+"""Makes text from data sets and models safe to show."""
 
-# Control characters are shown as pictures of themselves, except those that are white space. What cannot be encoded, and
-# what would reorder the text around it, is shown as the replacement character.
+# Control characters other than white space become their visible pictures. What cannot be encoded, and what would
+# reorder the surrounding text, becomes the replacement character.
 _BIDI_CONTROLS = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _PRINTABLE = {
     **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
@@ -11,10 +11,10 @@ _PRINTABLE = {
 
 
 def printable(text: str) -> str:
-    """The text with every character visible, and fit for HTML, SVG and UTF-8."""
+    """The text with every character visible, and valid in HTML, SVG and UTF-8."""
     return text.translate(_PRINTABLE)
 
 
 def shortened(text: str, longest: int) -> str:
-    """At most `longest` characters of the text, and an ellipsis where it goes on."""
+    """At most `longest` characters of the text, with an ellipsis where it was cut."""
     return text if len(text) <= longest else text[:longest].rstrip() + " …"

@@ -1,69 +1,63 @@
-"""What a device can do: precision, compiler, attention kernels, peak speed, memory."""
+"""What a device can do: precision, compiler, peak speed, memory."""
 
 import os
 import resource
 import shutil
 import sys
 import sysconfig
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gpt2.common.errors import InputError
 from gpt2.common.machine import processor
 
-PEAK_FLOPS = {  # dense bfloat16 operations a second, from the makers' data sheets
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H100 PCIe": 756e12,
+PEAK_FLOPS = {  # dense bfloat16 operations per second, from the makers' data sheets
+    "NVIDIA B200": 2250e12,
     "NVIDIA H200": 989e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H100 NVL": 835e12,
+    "NVIDIA H100 PCIe": 756e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
     "NVIDIA A100-SXM4-40GB": 312e12,
     "NVIDIA A100 80GB PCIe": 312e12,
+    "NVIDIA L40S": 362e12,
     "NVIDIA L4": 121e12,
+    "NVIDIA GeForce RTX 4090": 165e12,
 }
 
 
-def attention_kernels(device: torch.device) -> AbstractContextManager:
-    """The context in which SDPA takes the fastest kernel of the device: cuDNN's on Hopper and after, where it can."""
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0):
-        order = [
-            SDPBackend.CUDNN_ATTENTION,
-            SDPBackend.FLASH_ATTENTION,
-            SDPBackend.EFFICIENT_ATTENTION,
-            SDPBackend.MATH,
-        ]
-        return sdpa_kernel(order, set_priority=True)
-    return nullcontext()
-
-
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type of matrix products under `precision`, or None for plain float32.
+    """The type of matrix products under `precision`, or None for plain float32. It is meant for torch.autocast.
 
-    It is for torch.autocast, which converts each weight once; but in inference_mode anew for every product, so that
-    no_grad is the better choice there. Raises InputError where bfloat16 is asked for and the hardware lacks it.
+    Under autocast use no_grad rather than inference_mode, in which autocast does not cache weights and converts them
+    anew for every product. Raises InputError if `precision` is bfloat16 and the hardware lacks it.
     """
     if device.type == "cuda":
         available = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        capabilities = torch.cpu.get_capabilities()
-        available = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+        available = not cpu_features().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
     if precision == "bfloat16" and not available:
         raise InputError(f"precision = 'bfloat16': expected float32, for this {device.type} has no bfloat16 arithmetic")
     return torch.bfloat16 if available and precision != "float32" else None
 
 
+def cpu_features() -> set[str]:
+    """The names of the processor's instruction sets, in torch's spelling, which is that of Linux."""
+    if hasattr(torch.cpu, "get_capabilities"):  # not in every torch before 2.13
+        return {name for name, available in torch.cpu.get_capabilities().items() if available is True}
+    cpuinfo = Path("/proc/cpuinfo")
+    return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+
+
 def can_compile(setting: str) -> bool:
-    """Whether to use torch.compile. Raises InputError where it is asked for and has no C++ compiler to work with."""
+    """Whether to use torch.compile. Raises InputError if it is required and cannot work without a C++ compiler."""
     compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
     headers = Path(sysconfig.get_path("include"), "Python.h").exists()
-    available = compiler is not None and headers  # on a GPU too, for what calls the kernels
+    available = compiler is not None and headers  # a GPU needs them too, for the code that launches its kernels
     if setting == "always" and not available:
-        raise InputError(
-            "torch.compile, which is asked for, needs a C++ compiler and Python's headers, and does not find both"
-        )
+        raise InputError("torch.compile was requested, but needs a C++ compiler and Python's headers: not both exist")
     return available and setting != "never"
 
 
@@ -73,12 +67,12 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """The device's dense bfloat16 peak in operations a second, or None where it is not known."""
+    """The device's dense bfloat16 peak in operations per second, or None where it is not known."""
     return PEAK_FLOPS.get(device_name(device))
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes that this process has had at a time: of the GPU's memory for tensors, else of resident memory."""
+    """The peak memory of this process in bytes: GPU memory of tensors, or resident memory on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -86,7 +80,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def move(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies a batch to the device, without waiting where memory can be pinned."""
+    """Copies a batch to the device, through pinned memory so that the host does not wait for a GPU."""
     if device.type == "cuda":
         return tensor.contiguous().pin_memory().to(device, non_blocking=True)
     return tensor

@@ -1,6 +1,5 @@
-"""The processes that train together: one that stands alone, or those that torchrun starts."""
+"""The processes that train together: a single one, or those that torchrun starts."""
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,7 @@ from torch.utils._pytree import tree_map
 
 from gpt2.common.errors import InputError
 
-TIMEOUT = timedelta(minutes=10)  # that processes wait for one another: longer than any of them writes or compiles alone
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # options of glibc's mallopt
+TIMEOUT = timedelta(minutes=10)  # how long processes wait for each other; no process writes or compiles for longer
 
 
 @dataclass(frozen=True)
@@ -40,22 +38,22 @@ class World:
         return tensor.tolist()
 
     def gather(self, value: Tensor) -> Tensor:
-        """Every process's number (), by rank: (size,) in float64, on the device, which nothing here waits for."""
-        shares = torch.zeros(self.size, dtype=torch.float64, device=self.device)
-        shares[self.rank] = value
+        """The scalar of every process, by rank: (size,) in float64 on the device. Does not wait for the device."""
+        values = torch.zeros(self.size, dtype=torch.float64, device=self.device)
+        values[self.rank] = value
         if self.size > 1:
-            dist.all_reduce(shares)
-        return shares
+            dist.all_reduce(values)
+        return values
 
     def gather_objects(self, value: object) -> list:
-        """Every process's value, which may be anything that pickles, by rank."""
+        """The value of every process, by rank; anything that can be pickled."""
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
     def from_main(self, state):
-        """What the main process passes, in every process: nested containers, whose tensors travel one by one."""
+        """The main process's `state`, in every process: nested containers, whose tensors are sent one by one."""
         if self.size == 1:
             return state
         shapes = [tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) else leaf, state)]
@@ -72,11 +70,11 @@ class World:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Joins the processes that a launcher started, as torchrun's RANK and WORLD_SIZE say, or stands alone.
+    """Joins the processes that a launcher started, as torchrun's RANK and WORLD_SIZE say, or is a single process.
 
-    On the CPU a launched process uses one thread: sums are then taken in the same order however many processes and
-    cores share the work, and so the losses come out the same; more cores are put to use by more processes. One that
-    stands alone uses all cores.
+    On the CPU results are deterministic, and a launched process uses one thread: sums are then taken in the same order
+    for any number of processes and cores, so losses are the same; use more cores with more processes. A single process
+    without a launcher uses all cores. On a GPU float32 products are in TF32. torch's settings are restored at the end.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -85,28 +83,26 @@ def world() -> Iterator[World]:
             f"more processes on a machine than its {torch.cuda.device_count()} GPUs: give the launcher fewer"
         )
     device = torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
+    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32
     else:
-        _keep_freed_memory()
-        torch.use_deterministic_algorithms(True)  # else several threads add to an embedding's gradient in any order
+        torch.use_deterministic_algorithms(True)  # or threads would add to an embedding's gradient in any order
         torch.utils.deterministic.fill_uninitialized_memory = False
         if "RANK" in os.environ:
             torch.set_num_threads(1)
     if size > 1:
         backend, bound = ("nccl", device) if device.type == "cuda" else ("gloo", None)
         dist.init_process_group(backend, device_id=bound, timeout=TIMEOUT)
-    yield World(rank, size, device)
-    if size > 1:  # not after an error: it would wait for processes that are waiting for this one
+    try:
+        yield World(rank, size, device)
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
+    if size > 1:  # not after an error: it would wait for processes that wait for this one
         dist.destroy_process_group()
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc serve large blocks from its heap, and keep them there when they are freed.
-
-    By default it maps each anew, and a training step of 124M spends 8% of its time on the kernel's zeroing of pages.
-    """
-    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 16 << 20)):
-            libc.mallopt(option, value)

@@ -1,1 +1,1 @@
-"""Where text and weights come from: docstrings of installed packages, the hub, files of one's own."""
+"""Where text and weights come from: docstrings of installed packages, the hub, files in data/local."""

@@ -1,66 +1,60 @@
-"""A GPT-2 checkpoint with its tokenizer, as transformers lays it out: from the hub, or from a folder."""
+"""A GPT-2 checkpoint with its tokenizer, in the layout of transformers: from the hub, or from a folder."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import read_json, size_and_hash
-from gpt2.sources.hub.repository import Repository
+from gpt2.sources.hub import Repository
 
-NEEDED = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
-OPTIONAL = ("tokenizer.json", "tokenizer_config.json")
+MODEL = ("config.json", "model.safetensors")
+TOKENIZER = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
 
 
-def fetch_model(repo: str, revision: str, directory: Path) -> dict:
-    """Downloads a checkpoint into `directory`, e.g. that of openai-community/gpt2 or of its larger sisters.
+def fetch_model(repo: str, directory: Path) -> dict:
+    """Downloads a checkpoint, e.g. openai-community/gpt2, into `directory`; returns its manifest.
 
-    Returns what was fetched: repo, revision, the commit that the hub resolved it to, and size and sha256 of each file.
-    Raises InputError naming the repo when it is missing, gated, cannot be reached or lacks a file,
-    and naming a file that is no GPT-2's.
+    Raises InputError naming the repo if it is missing, gated, cannot be reached or lacks a file, and naming a file that
+    is not one of a GPT-2.
     """
-    repository = Repository("model", repo, revision, key="data.gpt2")
-    names = repository.matching(["*"])
-    for name in NEEDED:
-        if name not in names:
-            raise InputError(f"data.gpt2.repo = {repo!r}: no {name} at revision {revision!r}; expected a GPT-2")
-    names = [name for name in (*NEEDED, *OPTIONAL) if name in names]
-    found = dict(zip(names, repository.fetch(names), strict=True))
-    return {**repository.record(), "files": _copied(found, directory)}
+    repository = Repository("model", repo, key="data.gpt2.repo")
+    names = _choose(repository.paths, f"data.gpt2.repo = {repo!r}")
+    return {**repository.record(), "files": _copy({name: repository.download(name) for name in names}, directory)}
 
 
 def copy_model(source: Path, directory: Path) -> dict:
-    """Takes a checkpoint from a folder of one's own. Raises InputError naming a file that is missing or no GPT-2's."""
-    for name in NEEDED:
-        if not (source / name).is_file():
-            raise InputError(f"{source / name}: no such file; data.gpt2.source = 'local' needs {', '.join(NEEDED)}")
-    found = {name: source / name for name in (*NEEDED, *OPTIONAL) if (source / name).is_file()}
-    return {"source": "local", "files": _copied(found, directory)}
+    """Copies a checkpoint from a folder; returns its manifest. Raises InputError as `fetch_model` does."""
+    names = _choose({path.name for path in source.iterdir()}, str(source))
+    return {"source": "local", "files": _copy({name: source / name for name in names}, directory)}
 
 
-def _copied(files: Mapping[str, Path], directory: Path) -> list[dict]:
+def _choose(names: Collection[str], where: str) -> list[str]:
+    """The files of a checkpoint among `names`. transformers 5 saves tokenizer.json alone."""
+    vocabulary = ("tokenizer.json",) if "tokenizer.json" in names else TOKENIZER[:2]
+    for name in (*MODEL, *vocabulary):
+        if name not in names:
+            raise InputError(f"{where}: no file {name}; expected a GPT-2 with its tokenizer")
+    return [name for name in (*MODEL, *TOKENIZER) if name in names]
+
+
+def _copy(files: dict[str, Path], directory: Path) -> list[dict]:
     """Checks files and copies them into `directory` under their names; returns name, size and sha256 of each.
 
-    Copies, not links: DVC takes away the right to write to what it tracks, and whoever edits config.json in place
-    would edit it in the hub's cache too.
+    Files are not linked: DVC makes what it tracks read-only, and an edit of config.json would reach the hub's cache.
     """
-    _check(files["config.json"], files["model.safetensors"])
-    for name, file in files.items():
-        shutil.copyfile(file, directory / name)
-    return [{"file": name, **size_and_hash(directory / name)} for name in sorted(files)]
-
-
-def _check(config: Path, weights: Path) -> None:
-    """Raises InputError naming the file that cannot be a GPT-2's; reads no weights, only what the file says of them."""
+    config, weights = (files[name] for name in MODEL)
     settings = read_json(config)
     kind = settings.get("model_type") if isinstance(settings, dict) else None
     if kind != "gpt2":
         raise InputError(f"{config}: model_type = {kind!r}: expected 'gpt2'")
     try:
-        with safe_open(weights, framework="numpy") as tensors:  # compares the header with the file's size
-            if not list(tensors.keys()):
-                raise InputError(f"{weights}: expected weights, found no tensor")
+        with safe_open(weights, framework="numpy"):  # reads the header, and compares it with the size of the file
+            pass
     except SafetensorError as error:
         raise InputError(f"{weights}: not a whole safetensors file: {error}") from None
+    for name, file in files.items():
+        shutil.copyfile(file, directory / name)
+    return [{"file": name, **size_and_hash(directory / name)} for name in sorted(files)]

@@ -1,4 +1,4 @@
-"""Which split a row belongs to, and which rows are kept: drawn by what they say, so that their order is no matter."""
+"""Divides labelled sets into splits. Hashes of the rows decide which are held out: their order does not matter."""
 
 import hashlib
 import json
@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from gpt2.config.data import ExamplesParams
 
 SPLITS = ("train", "val", "test")
+HELDOUT = 0.05  # share of train for val, and for test, where a data set lacks them
 
 
 def draw(key: str) -> float:
-    """A number in [0, 1) that depends on `key` alone: a lot that neither order nor other keys influence."""
+    """A number in [0, 1) that depends on `key` alone."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
 @dataclass(frozen=True)
 class Example:
-    """A row of a labelled set. Rows that ask the same have one key: it may stand in one split alone, and there once."""
+    """A row of a labelled set. Rows with the same key ask the same question: only one of them is kept, in one split."""
 
     key: str
     row: dict
@@ -27,11 +28,11 @@ class Example:
 def divide(
     given: dict[str, list[Example]], params: ExamplesParams
 ) -> tuple[dict[str, list[dict]], dict[str, dict[str, int]]]:
-    """Rows of train, val and test, in an order drawn by their keys, and how many of each were dropped, by reason.
+    """Rows of train, val and test, in an order drawn from their keys, and how many of each were dropped, by reason.
 
-    `given` has train, and those of val and test that need not be held out of it. A key that test has is dropped from
-    val and train, and one that val has from train. The limits of `params` come last: more rows of one split change
-    nothing in what another may hold.
+    `given` has train, and val and test unless these are to be held out of train. A key in test is dropped from val and
+    train, and a key in val from train. The limits of `params` come last, so that the limit of one split does not change
+    another.
     """
     dropped = {split: Counter() for split in SPLITS}
     unique = {split: _unique(examples) for split, examples in given.items()}
@@ -43,7 +44,7 @@ def divide(
     train = unique["train"]
     absent = [split for split in ("test", "val") if split not in given]
     for rank, split in enumerate(absent):
-        unique[split] = [e for e in train if rank <= draw(f"split {e.key}") / params.heldout < rank + 1]
+        unique[split] = [e for e in train if rank <= draw(f"split {e.key}") / HELDOUT < rank + 1]
     heldout = {example.key for split in absent for example in unique[split]}
     unique["train"] = [example for example in train if example.key not in heldout]
     for split, other in (("val", "test"), ("train", "test"), ("train", "val")):
@@ -60,7 +61,7 @@ def divide(
 
 
 def _unique(examples: Iterable[Example]) -> list[Example]:
-    """One example a key, in drawn order. Of several that differ in their answers the draw takes one, not the order."""
+    """One example per key, in drawn order. Of several with different answers the hash of the row chooses one."""
     by_key: dict[str, Example] = {}
     for example in sorted(examples, key=lambda e: (draw(f"order {e.key}"), draw(json.dumps(e.row)))):
         by_key.setdefault(example.key, example)

@@ -1,31 +1,35 @@
-"""GPT-2's tokenizer: byte-level BPE with a vocabulary trained here or OpenAI's own, run by tiktoken.
+"""GPT-2's tokenizer: text to token ids and back, by byte-level BPE with a trained vocabulary or OpenAI's.
 
-Ids are 256 bytes in GPT-2's order, then one token a merge, then <|endoftext|>.
+Ids are the 256 bytes in GPT-2's order, then one token per merge, then <|endoftext|>. tiktoken encodes and decodes; the
+files are those of transformers' GPT2Tokenizer.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import regex
 import tiktoken
+import tokenizers
+from tokenizers.models import BPE
 
 from gpt2.common.errors import InputError
-from gpt2.common.files import read_json, write_json, write_text
+from gpt2.common.files import write_json, write_text
 from gpt2.tokenizer.bpe import BYTE_CHARACTERS, BYTES, SPLIT_PATTERN, Merge, split_token
 
 EOT = "<|endoftext|>"
 CHARACTER_BYTES = {character: byte for byte, character in BYTE_CHARACTERS.items()}
-# A longer text is encoded in pieces of at least so many characters: memory stays bounded, and tiktoken's engine gives
-# up on white space of over a million characters before a word.
+# Longer texts are encoded in pieces of at least this many characters. That bounds the memory, and tiktoken's engine
+# fails on runs of over a million white space characters before a word.
 PIECE = 500_000
-# Places where GPT-2's pattern ends a match whatever stands before and after, so that both sides can be encoded apart:
-# - between another character and white space: every alternative that takes other characters ends with them;
-# - before the last white space of a run that a word follows: \s+(?!\S) takes the run but for that one;
-# - between a letter and what is none (in ASCII, where all versions of Unicode agree): words and contractions end so.
-# The pattern never looks back, and ahead it looks at white space alone, so each side is then cut as in the whole text.
+# Places where GPT-2's pattern always ends a match, so that encoding both sides separately gives the same ids:
+# - between another character and white space: every alternative that matches other characters ends there;
+# - before the last white space of a run that a word follows: \s+(?!\S) matches the run except for that character;
+# - between a letter and a character that is not one (in ASCII, where all versions of Unicode agree).
+# The pattern never looks behind, and looks ahead only at white space.
 BOUNDARY = regex.compile(r"\S(?=\s)|\s(?=\s\S)|[A-Za-z](?=[!-@\[-`{-~])")
 
 
@@ -33,7 +37,7 @@ class Tokenizer:
     """Text to ids and back."""
 
     def __init__(self, merges: Iterable[Merge]):
-        """Merges in the order of their rank, each of two tokens that are bytes or made by an earlier merge."""
+        """`merges` in the order of training; each joins two tokens that are bytes or made by an earlier merge."""
         self.merges = list(merges)
         tokens = BYTES + [left + right for left, right in self.merges]
         self.eot = len(tokens)
@@ -50,24 +54,30 @@ class Tokenizer:
     def gpt2(cls) -> "Tokenizer":
         """OpenAI's vocabulary of 50,257 tokens, which tiktoken downloads, or reads from TIKTOKEN_CACHE_DIR.
 
-        Raises InputError if it cannot be had.
+        Raises InputError if tiktoken cannot get it.
         """
         try:
-            ranks = tiktoken.get_encoding("gpt2")._mergeable_ranks
-        except (OSError, ValueError) as error:  # no network, no such folder; contents that do not have the known digest
+            encoding = tiktoken.get_encoding("gpt2")
+        except (OSError, ValueError) as error:  # no network or no such folder; a file with an unexpected digest
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"tokenizer.source = 'gpt2': tiktoken could not fetch the vocabulary ({_first_line(error)}); "
+                f"tokenizer.source = 'gpt2': tiktoken could not fetch the vocabulary ({reason}); "
                 "set TIKTOKEN_CACHE_DIR to a folder that holds it"
             ) from None
-        tokens = sorted(ranks, key=ranks.__getitem__)
-        return cls(tuple(split_token(token, ranks)) for token in tokens[len(BYTES) :])
+        ranks = {encoding.decode_single_token_bytes(id): id for id in range(encoding.eot_token)}
+        return cls(tuple(split_token(token, ranks)) for token in list(ranks)[len(BYTES) :])
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text. What spells <|endoftext|> is ordinary text; lone surrogates are read as U+FFFD."""
+        """The ids of a text, in which "<|endoftext|>" is ordinary text. Lone surrogates become U+FFFD."""
         return [id for piece in _pieces(text) for id in self._encoding.encode_ordinary(piece)]
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids of a prompt, in which "<|endoftext|>" is the one token that ends documents, as in transformers."""
+        first, *others = map(self.encode, text.split(EOT))
+        return first + [id for ids in others for id in (self.eot, *ids)]
+
     def encode_parts(self, parts: Iterable[str]) -> Iterator[int]:
-        """The ids of a text that comes in parts, wherever they are cut: those that `encode` gives the whole."""
+        """The ids that `encode` gives for the joined parts, without joining them in memory."""
         rest = ""
         for part in parts:
             *pieces, rest = _pieces(rest + part)
@@ -76,30 +86,24 @@ class Tokenizer:
         yield from self._encoding.encode_ordinary(rest)
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        """The ids of several texts, each after an <|endoftext|>, in one uint16 array. Other threads run meanwhile.
+        """The ids of several texts, each after an <|endoftext|>: (tokens,) uint16. Releases the GIL.
 
-        The longest word bounds the memory: 45 bytes for each of its bytes, besides the ids.
+        Memory is bounded by the longest word: 45 bytes for each of its bytes, besides the ids.
         """
+        encode = self._encoding.encode_to_numpy  # (tokens,) uint32
         if any(EOT in text or len(text) > PIECE for text in texts):
-            eot = np.array([self.eot], dtype=np.uint16)
-            return np.concatenate([ids for text in texts for ids in (eot, *self._encode_pieces(text))])
-        joined = "".join(EOT + text for text in texts)  # one call for all: most of the time of short texts is calls
-        return self._encoding.encode_to_numpy(joined, allowed_special={EOT}).astype(np.uint16)
-
-    def _encode_pieces(self, text: str) -> Iterator[np.ndarray]:
-        for piece in _pieces(text):
-            yield self._encoding.encode_to_numpy(piece, disallowed_special=()).astype(np.uint16)
+            eot = np.array([self.eot], dtype=np.uint32)
+            documents = ([eot, *(encode(piece, disallowed_special=()) for piece in _pieces(text))] for text in texts)
+            return np.concatenate([ids for document in documents for ids in document]).astype(np.uint16)
+        joined = "".join(EOT + text for text in texts)  # one call for all: for short texts, calls take most of the time
+        return encode(joined, allowed_special={EOT}).astype(np.uint16)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
         return self._encoding.decode(ids, errors="replace")
 
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """The bytes of ids."""
-        return self._encoding.decode_bytes(ids)
-
     def token_bytes(self, id: int) -> bytes:
-        """What one token spells."""
+        """The bytes of one token."""
         return self._encoding.decode_single_token_bytes(id)
 
     @cached_property
@@ -111,7 +115,7 @@ class Tokenizer:
     def save(self, directory: Path, model_max_length: int | None = None) -> None:
         """Writes vocab.json, merges.txt, tokenizer.json and tokenizer_config.json, which transformers loads.
 
-        `model_max_length`, in tokens, is where transformers truncates text for the model that lies beside.
+        `model_max_length` is the number of tokens to which transformers truncates text for the model in `directory`.
         """
         vocab = {_spell(self.token_bytes(id)): id for id in range(self.vocab_size)}
         merges = [f"{_spell(left)} {_spell(right)}" for left, right in self.merges]
@@ -122,30 +126,33 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path, vocab_size: int | None = None) -> "Tokenizer":
-        """Reads vocab.json and merges.txt, or tokenizer.json, which may be all that transformers saved.
+        """Reads vocab.json and merges.txt, or tokenizer.json where there is no merges.txt.
 
-        Raises InputError naming the file, and the merge, if they are missing, malformed or disagree; and where the
-        vocabulary is not of `vocab_size`, that of the model that lies beside.
+        Raises InputError naming the file if it is missing or malformed, if its ids are not in GPT-2's order, or if
+        there are not `vocab_size` tokens, which is the number of the model in `directory`.
         """
-        whole = directory / "tokenizer.json"
-        if whole.exists() and not (directory / "merges.txt").exists():
-            path, (lines, vocab) = whole, _read_fast_tokenizer(whole)
-            merges = _parse_merges(lines, f"{whole}, merge", first=1)
-        else:
-            path, merges = directory / "vocab.json", _read_merges(directory / "merges.txt")
-            vocab = read_json(path)
-        expected = [*BYTES, *(left + right for left, right in merges), EOT.encode()]
-        _check_vocab(path, vocab, {_spell(token): id for id, token in enumerate(expected)})
-        if vocab_size not in (None, len(expected)):
+        path, vocab, lines = _read_files(directory)
+        try:
+            merges = [tuple(bytes(CHARACTER_BYTES[c] for c in token) for token in line) for line in lines]
+        except KeyError as error:
+            raise InputError(f"{path}: {error.args[0]!r} is not one of GPT-2's byte characters") from None
+        tokens = [*BYTES, *(left + right for left, right in merges), EOT.encode()]
+        for id, token in enumerate(map(_spell, tokens)):
+            if (found := vocab.pop(token, None)) != id:
+                order = "256 bytes, the merges in their order, <|endoftext|>"
+                raise InputError(f"{path}: {token!r} has id {found}, expected {id}: ids are {order}")
+        for token, id in vocab.items():
+            raise InputError(f"{path}: no merge makes {token!r} = {id}; added tokens are not supported")
+        if vocab_size not in (None, len(tokens)):
             raise InputError(
-                f"{directory}: the tokenizer has {len(expected)} tokens, the model {vocab_size}: "
+                f"{directory}: the tokenizer has {len(tokens)} tokens, the model {vocab_size}: "
                 "expected the same vocabulary"
             )
         return cls(merges)
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Cuts a long text at boundaries; a piece exceeds PIECE by what is left of the word or white space at its end."""
+    """Cuts a long text at boundaries; a piece exceeds PIECE by the rest of the word or white space at its end."""
     start = 0
     while len(text) - start > PIECE and (boundary := BOUNDARY.search(text, start + PIECE)):
         yield text[start : boundary.end()]
@@ -157,84 +164,22 @@ def _spell(token: bytes) -> str:
     return "".join(BYTE_CHARACTERS[byte] for byte in token)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _read_merges(path: Path) -> list[Merge]:
-    """The merges of a merges.txt. Raises InputError naming the line that does not fit those above it."""
-    try:
-        version, *lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8: {error}") from None
-    if not version.startswith("#version"):
-        raise InputError(f"{path}, line 1: expected '#version: 0.2', found {version[:40]!r}")
-    return _parse_merges(lines, f"{path}, line", first=2)
-
-
-def _read_fast_tokenizer(path: Path) -> tuple[list[str], dict[str, int]]:
-    """The merges, in the form of merges.txt, and the vocabulary of a tokenizer.json."""
-    raw = read_json(path)
-    try:
-        model, added = raw["model"], raw["added_tokens"]
-        lines = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-        return lines, model["vocab"] | {token["content"]: token["id"] for token in added}
-    except (KeyError, TypeError):
-        raise InputError(f"{path}: expected GPT-2's tokenizer: a model with vocab and merges, added_tokens") from None
-
-
-def _parse_merges(lines: list[str], where_from: str, first: int) -> list[Merge]:
-    """The merges that lines spell. Raises InputError naming the one, counted from `first`, that does not fit."""
-    ranks = {token: rank for rank, token in enumerate(BYTES)}
-    merges: dict[bytes, Merge] = {}  # by what they make
-    for number, line in enumerate(lines, start=first):
-        where = f"{where_from} {number}"
+def _read_files(directory: Path) -> tuple[Path, dict[str, int], Sequence[Sequence[str]]]:
+    """The file that holds the vocabulary, the vocabulary, and the merges, spelled in byte characters."""
+    vocab, merges, whole = (directory / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
+    if whole.exists() and not merges.exists():
         try:
-            left, right = (bytes(CHARACTER_BYTES[character] for character in part) for part in line.split(" "))
-        except (KeyError, ValueError):
-            raise InputError(f"{where}: expected two tokens in GPT-2's byte characters, found {line[:80]!r}") from None
-        for part in (left, right):
-            if part not in ranks:
-                raise InputError(f"{where}: {_spell(part)!r} is neither a byte nor made by a line above")
-        token = left + right
-        if token in ranks:
-            raise InputError(f"{where}: {_spell(token)!r} is made by a line above already")
-        if not _stays_cut(left, right, ranks, merges):
-            raise InputError(f"{where}: {line!r} can never apply, because the lines above merge these bytes otherwise")
-        ranks[token] = len(ranks)
-        merges[token] = (left, right)
-    return list(merges.values())
-
-
-def _stays_cut(left: bytes, right: bytes, ranks: Mapping[bytes, int], merges: Mapping[bytes, Merge]) -> bool:
-    """Whether encoding left + right ends in these two tokens, each of which encoding does make of its own bytes.
-
-    Undoes their merges, the last one first, and looks at the tokens that then meet at the cut: had they a merge that
-    comes before the one undone, encoding would have joined them. Of equal merges the one further left comes first.
-    """
-    while True:
-        if left in merges and ranks[left] > ranks[right]:
-            undone, left = ranks[left], merges[left][1]
-        elif right in merges:
-            undone, right = ranks[right] + 1, merges[right][0]
-        else:
-            return True
-        if ranks.get(left + right, undone) < undone:
-            return False
-
-
-def _check_vocab(path: Path, vocab: object, expected: dict[str, int]) -> None:
-    """Raises InputError unless the vocabulary that a file gives holds what its merges make."""
-    if not isinstance(vocab, dict):
-        raise InputError(f"{path}: expected an object of tokens and ids, found {type(vocab).__name__}")
-    for token, id in expected.items():
-        if vocab.get(token) != id:
-            found = f"the file gives it {vocab[token]!r}" if token in vocab else "it is missing"
-            raise InputError(f"{path}: {token!r} must have id {id} to fit the merges, but {found}")
-    for token in vocab.keys() - expected.keys():
-        raise InputError(f"{path}: {token!r} = {vocab[token]!r} is made by no merge")
+            fast = tokenizers.Tokenizer.from_file(str(whole))
+            return whole, fast.get_vocab(), json.loads(fast.to_str())["model"]["merges"]
+        except Exception as error:  # the library raises nothing more specific; KeyError for a model that is not BPE
+            raise InputError(f"{whole}: expected the BPE tokenizer of a GPT-2: {error}") from None
+    for path in (merges, vocab):
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+    try:
+        return vocab, *BPE.read_file(str(vocab), str(merges))
+    except Exception as error:
+        raise InputError(f"{vocab} or {merges.name}: expected the files of a GPT-2: {error}") from None
 
 
 def _fast_tokenizer(vocab: dict[str, int], merges: list[str]) -> dict:

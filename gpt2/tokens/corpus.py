@@ -1,7 +1,7 @@
-"""Reads the corpus: parquet files with a column text, and a column split where the corpus brings its own.
+"""Reads the corpus: parquet files with a column `text`, and a column `split` if the corpus has splits of its own.
 
-Elsewhere the validation split is drawn by document, from the digest of its text: a text that occurs several times is
-always in one split, and no other document has a say in where it goes.
+Otherwise a digest of its text assigns each document to train or val. Equal texts are always in the same split, and the
+assignment does not depend on the order of files and rows.
 """
 
 import hashlib
@@ -16,52 +16,68 @@ from gpt2.common.errors import InputError
 from gpt2.common.progress import bar
 
 SPLITS = ("train", "val")
-BATCH_ROWS = 256  # read at a time, at most
-BATCH_BYTES = 4 << 20  # of text, as far as the row group's average tells
-READ_BYTES = 1 << 20  # of a file at a time, or a page where that is larger; with no limit, a whole row group
-_DRAW = object()  # in place of a split, where the file has none
+BATCH_ROWS = 256  # rows read at a time
+READ_BYTES = 1 << 20  # read from a file at a time; without this limit, a whole row group
 
 
-class Text(NamedTuple):
-    """One document."""
+class Document(NamedTuple):
+    """One row of the corpus."""
 
     text: str
     split: str
-    size: int  # bytes of UTF-8
-    digest: int  # 64 bits, the same for equal texts
-    intact: bool  # False where bytes that are not UTF-8 were replaced by U+FFFD
+    bytes: int  # of the text as UTF-8
+    digest: int  # the first 64 bits of the text's SHA-256
+    valid_utf8: bool  # False if the file has bytes here that are not UTF-8, replaced by U+FFFD in `text`
 
-
-def text_digest(data: bytes) -> int:
-    """The first 64 bits of SHA-256."""
-    return int.from_bytes(hashlib.sha256(data).digest()[:8])
+    @classmethod
+    def of(cls, text: str, split: str, valid_utf8: bool = True) -> "Document":
+        """The document of a text."""
+        data = text.encode()
+        return cls(text, split, len(data), int.from_bytes(hashlib.sha256(data).digest()[:8]), valid_utf8)
 
 
 class Corpus:
-    """A directory of parquet files, read in the order of their names; a few rows are in memory at a time.
+    """A directory of parquet files, read in the order of their names, a few rows at a time.
 
-    Raises InputError naming the file, and the column, where there is none, or one is malformed or lacks a text.
+    Raises InputError naming the file, and the row or column, if there are no files or one is malformed.
     """
 
     def __init__(self, directory: Path, heldout: float):
-        """`heldout` is the share of documents that is drawn for validation from files without a column split."""
-        self.directory, self.heldout = directory, heldout
+        """`heldout` is the share of documents for validation if the files have no column `split`."""
+        self.directory = directory
         self.files = sorted(directory.glob("*.parquet"))
         if not self.files:
             raise InputError(f"{directory}: no parquet files")
+        self.columns = ["text", "split"] if "split" in _open(self.files[0]).schema_arrow.names else ["text"]
         self.rows = 0
-        self._drawn = False  # whether any file leaves the split to be drawn
         for path in self.files:
             file = _open(path)
             self.rows += file.metadata.num_rows
-            _check_column(path, file.schema_arrow, "text")
-            if "split" in file.schema_arrow.names:
-                _check_column(path, file.schema_arrow, "split")
-            else:
-                self._drawn = True
+            for column in self.columns:
+                _check_column(path, file.schema_arrow, column)
+        self._val_below = heldout * 2**64  # digests of the documents held out
+        if self.columns == ["text"]:
+            self._hold_out_one()
+
+    def _hold_out_one(self) -> None:
+        """In a corpus so small that no digest is below the threshold, holds out the text with the smallest digest.
+
+        If all digests are below it, the text with the largest digest is for training. Reads until it has found a
+        document for each split, which in a large corpus is soon.
+        """
+        lowest, highest = 2**64, -1
+        for path in self.files:
+            for document in self.documents(path):
+                if document.text:
+                    lowest, highest = min(lowest, document.digest), max(highest, document.digest)
+                    if lowest < self._val_below <= highest:
+                        return
+        if lowest >= highest:
+            raise InputError(f"{self.directory}: expected two or more different texts, one of them to hold out")
+        self._val_below = highest if highest < self._val_below else lowest + 1
 
     def groups(self, size: int) -> list[list[Path]]:
-        """The files' absolute paths in their order, in groups of `size` bytes or more; the last may have fewer."""
+        """The absolute paths of the files in order, in groups of at least `size` bytes; the last may be smaller."""
         groups: list[list[Path]] = [[]]
         reached = 0
         for path in self.files:
@@ -72,28 +88,26 @@ class Corpus:
             reached += path.stat().st_size
         return groups
 
-    def documents(self, path: Path) -> Iterator[Text]:
-        """The rows of one of the files, empty texts among them.
+    def documents(self, path: Path) -> Iterator[Document]:
+        """The rows of one of the files, including empty texts.
 
-        Raises InputError naming file, row (from 0) and column for a null and for a split other than train and val.
+        Raises InputError naming file and row (from 0) if a text is null or a split is neither train nor val.
         """
-        for row, (data, split) in enumerate(_rows(path)):
+        for row, (data, split) in enumerate(_rows(path, self.columns)):
             if data is None:
                 raise InputError(f"{path}, row {row}: column text is null")
-            try:
-                text, intact = data.decode(), True
-            except UnicodeDecodeError:
-                text, intact = data.decode(errors="replace"), False
-                data = text.encode()
-            digest = text_digest(data)
-            if split is _DRAW:
-                split = "val" if digest < self.heldout * 2**64 else "train"
-            elif split not in SPLITS:
+            if len(self.columns) > 1 and split not in SPLITS:
                 raise InputError(f"{path}, row {row}: column split is {split!r}, expected {' or '.join(SPLITS)}")
-            yield Text(text, split, len(data), digest, intact)
+            try:
+                document = Document.of(data.decode(), split)
+            except UnicodeDecodeError:
+                document = Document.of(data.decode(errors="replace"), split, valid_utf8=False)
+            if len(self.columns) == 1:
+                document = document._replace(split="val" if document.digest < self._val_below else "train")
+            yield document
 
     def texts(self, split: str) -> Iterator[str]:
-        """The texts of one split, without the empty ones, and a progress bar. Raises InputError as the other two do."""
+        """The texts of one split that are not empty, with a progress bar. Raises InputError as the other methods do."""
         found = set()
         with bar(total=self.rows, desc="texts", unit="text") as progress:
             for path in self.files:
@@ -108,10 +122,6 @@ class Corpus:
     def check_splits(self, found: Collection[str]) -> None:
         """Raises InputError for a split that is not among those `found` to have a text."""
         for split in SPLITS:
-            if split not in found and self._drawn:
-                raise InputError(
-                    f"tokens.heldout = {self.heldout}: none of the texts in {self.directory} is drawn for {split}"
-                )
             if split not in found:
                 raise InputError(f"{self.directory}: no row with a text has split {split!r}")
 
@@ -123,36 +133,23 @@ def _open(path: Path) -> pq.ParquetFile:
         raise InputError(f"{path}: not a parquet file: {error}") from None
 
 
-def _rows(path: Path) -> Iterator[tuple[bytes | None, object]]:
-    """A file's texts as bytes, since parquet's strings need not be UTF-8, each with its split or _DRAW."""
+def _rows(path: Path, columns: list[str]) -> Iterator[tuple[bytes | None, str | None]]:
+    """The texts of a file, as bytes because strings in parquet need not be UTF-8, each with its split or None."""
     row = 0
     try:
-        file = _open(path)
-        columns = ["text", "split"] if "split" in file.schema_arrow.names else ["text"]
-        for group in range(file.num_row_groups):
-            rows = _batch_rows(file.metadata.row_group(group))
-            for batch in file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
-                texts = batch.column("text")
-                binary = pa.large_binary() if pa.types.is_large_string(texts.type) else pa.binary()
-                splits = batch.column("split").to_pylist() if len(columns) > 1 else [_DRAW] * len(texts)
-                yield from zip(texts.cast(binary).to_pylist(), splits, strict=True)
-                row += len(texts)
+        for batch in _open(path).iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+            texts = batch.column("text")
+            binary = pa.large_binary() if pa.types.is_large_string(texts.type) else pa.binary()
+            splits = batch.column("split").to_pylist() if "split" in columns else [None] * len(texts)
+            yield from zip(texts.cast(binary).to_pylist(), splits, strict=True)
+            row += len(texts)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: damaged after row {row}: {error}") from None
 
 
-def _batch_rows(group: pq.RowGroupMetaData) -> int:
-    """How many rows of a group to read at a time."""
-    columns = (group.column(i) for i in range(group.num_columns))
-    size = next(column.total_uncompressed_size for column in columns if column.path_in_schema == "text")
-    return max(1, min(BATCH_ROWS, BATCH_BYTES * group.num_rows // max(1, size)))
-
-
 def _check_column(path: Path, schema: pa.Schema, column: str) -> None:
-    if column not in schema.names:
-        raise InputError(f"{path}: no column {column}; it has {', '.join(schema.names)}")
-    if schema.names.count(column) > 1:
-        raise InputError(f"{path}: several columns are called {column}")
+    if schema.names.count(column) != 1:
+        raise InputError(f"{path}: expected one column {column}; it has {', '.join(schema.names)}")
     kind = schema.field(column).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise InputError(f"{path}: column {column} holds {kind}, expected string")

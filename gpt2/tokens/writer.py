@@ -1,20 +1,19 @@
-"""Writes documents as token shards, with what the manifest says of them."""
+"""Writes documents as token shards, and joins the shards of several tasks under one manifest."""
 
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
-from gpt2.common.files import replacing, sha256
+from gpt2.common.files import replacing, sha256, write_json
 from gpt2.tokenizer.tokenizer import Tokenizer
-from gpt2.tokens.corpus import Text
-from gpt2.tokens.shards import DTYPE, Manifest, Shard, Split, histogram, open_shard, read_manifest
+from gpt2.tokens.corpus import Document
+from gpt2.tokens.shards import DTYPE, MANIFEST, Manifest, Shard, Split, histogram, read_manifest
 
-BATCH_CHARACTERS = 1 << 16  # encoded at a time: enough that encoding outweighs the call, few enough for the cache
-Digests = Mapping[str, np.ndarray]  # of the texts of each split: (documents,) uint64
+BATCH_CHARACTERS = 1 << 16  # encoded per call: enough to outweigh the cost of the call, few enough for the cache
 
 
 def shard_file(split: str, number: int) -> str:
@@ -23,182 +22,130 @@ def shard_file(split: str, number: int) -> str:
 
 
 def digests_file(split: str) -> str:
-    """The name under which the digests of a split's texts lie beside its shards, until they are joined with others."""
+    """The name of the file with the digests of a split's texts, which lies beside the shards of a task."""
     return f"{split}_digests.npy"
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes an npy file. Raises OSError where the disk is full; np.save would say only that it failed."""
+    """Writes an npy file. Raises OSError with the reason, such as a full disk, which np.save does not give."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.data)
 
 
-class ShardWriter:
-    """Cuts the stream of one split into files of `shard_tokens` tokens; the last one may be shorter."""
+class SplitWriter:
+    """Encodes the documents of one split into files of `shard_tokens` tokens; the last may be shorter."""
 
-    def __init__(self, directory: Path, split: str, shard_tokens: int):
-        self.directory, self.split = directory, split
+    def __init__(self, directory: Path, split: str, tokenizer: Tokenizer, shard_tokens: int):
+        self.directory, self.split, self.tokenizer = directory, split, tokenizer
         self.shards: list[Shard] = []
+        self.digests = array("Q")
+        self.tokens = self.bytes = 0
+        self.lengths = histogram(np.array([], dtype=np.int64))
+        self._texts: list[str] = []  # not encoded yet
+        self._characters = 0  # in them
         self._buffer, self._filled = np.empty(shard_tokens, dtype=DTYPE), 0
 
-    def add(self, tokens: np.ndarray) -> None:
-        """Appends ids to the stream. Raises OSError where the disk is full."""
+    def add(self, document: Document) -> None:
+        """Appends a document."""
+        self._texts.append(document.text)
+        self._characters += len(document.text)
+        self.bytes += document.bytes
+        self.digests.append(document.digest)
+        if self._characters >= BATCH_CHARACTERS:
+            self._encode()
+
+    def finish(self) -> Split:
+        """Writes the last shard, and the digests. `duplicates` is 0: counting them needs all tasks."""
+        if self._texts:
+            self._encode()
+        if self._filled:
+            self._write_shard()
+        write_array(self.directory / digests_file(self.split), np.array(self.digests))
+        return Split(
+            documents=len(self.digests),
+            tokens=self.tokens,
+            bytes=self.bytes,
+            duplicates=0,
+            lengths=np.trim_zeros(self.lengths, "b").tolist(),
+            shards=self.shards,
+        )
+
+    def _encode(self) -> None:
+        tokens = self.tokenizer.encode_documents(self._texts)  # (tokens,) uint16
+        starts = np.flatnonzero(tokens == self.tokenizer.eot)
+        self.lengths += histogram(np.diff(starts, append=len(tokens)) - 1)
+        self.tokens += len(tokens)
+        self._texts, self._characters = [], 0
         while len(tokens):
             part, tokens = np.split(tokens, [len(self._buffer) - self._filled])
             self._buffer[self._filled : self._filled + len(part)] = part
             self._filled += len(part)
             if self._filled == len(self._buffer):
-                self.flush()
+                self._write_shard()
 
-    def flush(self) -> None:
-        """Ends the current file; the end of the stream needs it once."""
-        if not self._filled:
-            return
-        path, tokens = self.directory / shard_file(self.split, len(self.shards)), self._buffer[: self._filled]
-        write_array(path, tokens)
+    def _write_shard(self) -> None:
+        path = self.directory / shard_file(self.split, len(self.shards))
+        write_array(path, self._buffer[: self._filled])
         self.shards.append(Shard(file=path.name, tokens=self._filled, sha256=sha256(path)))
         self._filled = 0
 
 
-class SplitWriter:
-    """Encodes the documents of one split, several at a time, and counts them."""
-
-    def __init__(self, directory: Path, split: str, tokenizer: Tokenizer, shard_tokens: int):
-        self.digests = array("Q")  # of the texts, in the order of the stream
-        self._tokenizer, self._shards = tokenizer, ShardWriter(directory, split, shard_tokens)
-        self._texts: list[str] = []
-        self._waiting = self._tokens = self._bytes = 0
-        self._lengths = histogram(np.array([], dtype=np.int64))
-
-    def add(self, document: Text) -> None:
-        """Appends a document to the stream."""
-        self._texts.append(document.text)
-        self._waiting += len(document.text)
-        self._bytes += document.size
-        self.digests.append(document.digest)
-        if self._waiting >= BATCH_CHARACTERS:
-            self._encode()
-
-    def finish(self) -> Split:
-        """Ends the stream; what it holds, but for duplicates."""
-        if self._texts:
-            self._encode()
-        self._shards.flush()
-        lengths = np.trim_zeros(self._lengths, "b").tolist()
-        return Split(
-            documents=len(self.digests),
-            tokens=self._tokens,
-            bytes=self._bytes,
-            duplicates=0,
-            lengths=lengths,
-            shards=self._shards.shards,
-        )
-
-    def _encode(self) -> None:
-        tokens = self._tokenizer.encode_documents(self._texts)
-        starts = np.flatnonzero(tokens == self._tokenizer.eot)
-        self._lengths += histogram(np.diff(starts, append=len(tokens)) - 1)
-        self._tokens += len(tokens)
-        self._shards.add(tokens)
-        self._texts, self._waiting = [], 0
-
-
-class TokenWriter:
-    """Writes documents into a directory of shards, each into the stream of its split; leaves empty texts out."""
-
-    def __init__(self, directory: Path, tokenizer: Tokenizer, shard_tokens: int):
-        self.splits: dict[str, SplitWriter] = {}
-        self._directory, self._tokenizer, self._shard_tokens = directory, tokenizer, shard_tokens
-        self._empty = self._invalid_utf8 = 0
-
-    def add(self, document: Text) -> None:
-        """Appends a document."""
-        self._invalid_utf8 += not document.intact
+def write_documents(documents: Iterable[Document], directory: Path, tokenizer: Tokenizer, shard_tokens: int) -> None:
+    """Writes documents as shards, with a manifest and the digests that `join_shards` reads. Leaves empty texts out."""
+    writers: dict[str, SplitWriter] = {}
+    empty = invalid_utf8 = 0
+    for document in documents:
+        invalid_utf8 += not document.valid_utf8
         if not document.text:
-            self._empty += 1
-            return
-        if document.split not in self.splits:
-            self.splits[document.split] = SplitWriter(
-                self._directory, document.split, self._tokenizer, self._shard_tokens
-            )
-        self.splits[document.split].add(document)
-
-    def finish(self) -> Manifest:
-        """Ends the streams; the manifest of what they hold, in which duplicates are not counted yet."""
-        splits = {name: split.finish() for name, split in sorted(self.splits.items())}
-        return Manifest(
-            vocab_size=self._tokenizer.vocab_size,
-            tokenizer=self._tokenizer.fingerprint,
-            empty=self._empty,
-            invalid_utf8=self._invalid_utf8,
-            val_in_train=0,
-            splits=splits,
-        )
-
-    def digests(self) -> Digests:
-        """What tells equal texts: of each split's documents, in the order of its stream."""
-        return {name: np.array(split.digests) for name, split in self.splits.items()}
-
-
-def count_duplicates(manifest: Manifest, digests: Digests) -> Manifest:
-    """The manifest with duplicates counted, within the splits and across them.
-
-    Equal digests of 64 bits are taken for equal texts: in ten million texts one pair is mistaken with a probability of
-    three in a million.
-    """
-    distinct = {name: np.unique(digests[name]) for name in manifest.splits}
-    both = {"train", "val"} <= distinct.keys()
-    splits = {
-        name: split.model_copy(update={"duplicates": split.documents - len(distinct[name])})
-        for name, split in manifest.splits.items()
-    }
-    shared = int(np.isin(digests["val"], distinct["train"]).sum()) if both else 0
-    return manifest.model_copy(update={"splits": splits, "val_in_train": shared})
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether shards and digests are as long as the manifest says: a loss of power may leave them cut short."""
-    try:
-        manifest = read_manifest(folder)
-        for name, split in manifest.splits.items():
-            for shard in split.shards:
-                open_shard(folder, shard, manifest.vocab_size)
-            if len(np.load(folder / digests_file(name))) != split.documents:
-                return False
-    except (ValueError, EOFError, OSError):  # InputError is a ValueError
-        return False
-    return True
+            empty += 1
+            continue
+        if document.split not in writers:
+            writers[document.split] = SplitWriter(directory, document.split, tokenizer, shard_tokens)
+        writers[document.split].add(document)
+    manifest = Manifest(
+        vocab_size=tokenizer.vocab_size,
+        tokenizer=tokenizer.fingerprint,
+        empty=empty,
+        invalid_utf8=invalid_utf8,
+        val_in_train=0,
+        splits={name: writer.finish() for name, writer in sorted(writers.items())},
+    )
+    write_json(directory / MANIFEST, manifest.model_dump())
 
 
 def join_shards(folders: Sequence[Path], directory: Path) -> Manifest:
-    """Makes one directory of shards from several, in their order, each with the digests of its texts beside.
+    """Links the shards of several folders into `directory`, numbered in the order of the folders.
 
-    The files are linked, not copied, and the folders stay as they are: whoever is interrupted starts again. Returns
-    the manifest, which is for the caller to write.
+    Returns the manifest, with duplicates counted; the caller writes it. The folders stay as they are, so an interrupted
+    join can start again.
     """
-    parts = [(folder, read_manifest(folder)) for folder in folders]
-    first = parts[0][1]
-    assert all(part.tokenizer == first.tokenizer for _, part in parts)
+    manifests = [read_manifest(folder) for folder in folders]
     splits, digests = {}, {}
-    for name in sorted({name for _, part in parts for name in part.splits}):
-        own = [(folder, part.splits[name]) for folder, part in parts if name in part.splits]
-        splits[name] = _join_split(name, own, directory)
-        digests[name] = np.concatenate([np.load(folder / digests_file(name)) for folder, _ in own])
-    empty, invalid_utf8 = (sum(getattr(part, key) for _, part in parts) for key in ("empty", "invalid_utf8"))
-    joined = first.model_copy(update={"empty": empty, "invalid_utf8": invalid_utf8, "splits": splits})
-    return count_duplicates(joined, digests)
+    for name in sorted({name for manifest in manifests for name in manifest.splits}):
+        parts = [(folder, m.splits[name]) for folder, m in zip(folders, manifests, strict=True) if name in m.splits]
+        digests[name] = np.concatenate([np.load(folder / digests_file(name)) for folder, _ in parts])
+        splits[name] = _join_split(name, parts, directory, np.unique(digests[name]).size)
+    shared = np.isin(digests["val"], digests["train"]) if {"train", "val"} <= digests.keys() else np.array([False])
+    return Manifest(
+        vocab_size=manifests[0].vocab_size,
+        tokenizer=manifests[0].tokenizer,
+        empty=sum(manifest.empty for manifest in manifests),
+        invalid_utf8=sum(manifest.invalid_utf8 for manifest in manifests),
+        val_in_train=int(shared.sum()),
+        splits=splits,
+    )
 
 
-def _join_split(name: str, parts: Sequence[tuple[Path, Split]], directory: Path) -> Split:
-    """Links the shards of one split under the numbers that they have in the whole."""
+def _join_split(name: str, parts: Sequence[tuple[Path, Split]], directory: Path, distinct: int) -> Split:
+    """One split. Equal digests count as equal texts: among ten million texts, one pair collides with p = 3e-6."""
     shards: list[Shard] = []
-    for folder, part in parts:
-        for shard in part.shards:
+    for folder, split in parts:
+        for shard in split.shards:
             path = directory / shard_file(name, len(shards))
             path.unlink(missing_ok=True)
             os.link(folder / shard.file, path)
             shards.append(shard.model_copy(update={"file": path.name}))
-    sums = {key: sum(getattr(part, key) for _, part in parts) for key in ("documents", "tokens", "bytes", "duplicates")}
-    lengths = map(sum, zip_longest(*(part.lengths for _, part in parts), fillvalue=0))
-    return Split(**sums, lengths=tuple(lengths), shards=tuple(shards))
+    sums = {key: sum(getattr(split, key) for _, split in parts) for key in ("documents", "tokens", "bytes")}
+    lengths = map(sum, zip_longest(*(split.lengths for _, split in parts), fillvalue=0))
+    return Split(**sums, duplicates=sums["documents"] - distinct, lengths=tuple(lengths), shards=tuple(shards))

@@ -1,8 +1,8 @@
-"""Which samples make up a step.
+"""The samples of each training step.
 
-Global batch `s` is a function of `(seed, s)` alone. How many processes share it, how it is cut into micro-batches and
-whether the run was interrupted do not matter. Where samples differ in length, a batch holds samples of about the same
-length: what pads them to the longest costs as much as what they say.
+Global batch `s` is a function of `(seed, s)` alone: it depends neither on the number of processes, nor on the size of
+micro-batches, nor on interruptions. Where samples differ in length, a batch holds samples of similar length, because
+padding costs as much computation as text.
 """
 
 from typing import Protocol
@@ -10,31 +10,31 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-CHUNK = 50  # batches that are sorted by length together: more would be more alike, and less often mixed with others
+CHUNK = 50  # batches sorted by length together; more would need less padding, but mix samples less
 
 
 class Dataset(Protocol):
     """Numbered samples that a model learns from."""
 
-    lengths: np.ndarray | None  # (n,) of the samples, in tokens; None: all alike
+    lengths: np.ndarray | None  # (n,) length of each sample in tokens; None: all have the same length
 
     def __len__(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
 
     def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of these samples, what the model's forward takes."""
+        """Inputs and targets of these samples, the arguments of the model's forward."""
 
     def targets(self, ids: np.ndarray) -> int:
-        """How many targets these samples have that are scored."""
+        """The number of scored targets in these samples."""
 
 
 class BatchOrder:
     """The order in which samples are seen: one seeded permutation after another.
 
-    With `lengths` (n,) each permutation is cut into chunks of CHUNK batches, a chunk is sorted by length, and the order
-    of the batches is permuted in turn; a batch that two epochs share stays as it fell. Within a batch samples stand by
-    length, so that its micro-batches are alike too. As every batch weighs alike, a target weighs more in a batch that
-    has few: those of short responses do.
+    With `lengths` (n,) each permutation is cut into chunks of CHUNK batches, each chunk is sorted by length, and then
+    its batches are permuted. A batch that spans two epochs is left out of this. Within a batch samples are sorted by
+    length too, so that micro-batches need little padding. Every batch has the same weight, so a target weighs more in a
+    batch with few targets, such as one of short responses.
     """
 
     def __init__(self, n_samples: int, batch_size: int, seed: int, lengths: np.ndarray | None = None):
@@ -54,20 +54,20 @@ class BatchOrder:
             generator = np.random.default_rng([self.seed, epoch])
             permutation = generator.permutation(self.n_samples)
             if self.lengths is not None:
-                first = -epoch * self.n_samples % self.batch_size  # where this epoch's first whole batch begins
+                first = -epoch * self.n_samples % self.batch_size  # the start of this epoch's first whole batch
                 count = max(0, (self.n_samples - first) // self.batch_size)
                 whole = slice(first, first + count * self.batch_size)
-                permutation[whole] = self._alike(permutation[whole], generator)
+                permutation[whole] = self._grouped(permutation[whole], generator)
             self._epoch, self._permutation = epoch, permutation
         return self._permutation
 
-    def _alike(self, ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """These samples, whole batches of them, in another order: each batch of like lengths."""
+    def _grouped(self, ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Reorders the samples of whole batches, so that each batch holds samples of similar length."""
         size = CHUNK * self.batch_size
         chunks = [by_length(ids[start : start + size], self.lengths) for start in range(0, len(ids), size)]
         return generator.permutation(np.concatenate([ids[:0], *chunks]).reshape(-1, self.batch_size)).ravel()
 
 
 def by_length(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """These samples from the shortest to the longest; equal ones stay in order."""
+    """These samples from the shortest to the longest; samples of equal length keep their order."""
     return ids[np.argsort(lengths[ids], kind="stable")]

@@ -9,13 +9,13 @@ from torch import nn
 from gpt2.common.errors import InputError
 from gpt2.config.params import OptimParams
 
-# The hidden matrices of a block, by how their names end, and how many each weight holds: those of queries, keys and
-# values, (C, C) each, share one weight (3C, C) only so that they are one product.
+# The ends of the names of a block's weights, and how many matrices each weight holds: the three (C, C) matrices of
+# queries, keys and values are one (3C, C) weight only so that they take one product.
 HIDDEN = {"attn.c_attn.weight": 3, "attn.c_proj.weight": 1, "mlp.c_fc.weight": 1, "mlp.c_proj.weight": 1}
 
 
 def adamw(parameters: Iterable[nn.Parameter], params: OptimParams) -> torch.optim.AdamW:
-    """AdamW as GPT-3's appendix B has it: weight decay for matrices and embeddings, none for biases and norms."""
+    """AdamW as in GPT-3 (Brown et al. 2020, appendix B), with weight decay for matrices and embeddings only."""
     parameters = list(parameters)
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": params.weight_decay},
@@ -26,19 +26,19 @@ def adamw(parameters: Iterable[nn.Parameter], params: OptimParams) -> torch.opti
 
 
 class MuonAdamW:
-    """Muon for the hidden matrices of the blocks and AdamW for all else, in the form of one optimizer.
+    """Muon for the matrices of the blocks and AdamW for all other parameters, with the interface of one optimizer.
 
-    Muon (Jordan et al. 2024) steps along the momentum with its singular values set to about 1. Scaled to the size of
-    AdamW's steps (Liu et al. 2025, §2.2), it takes the same learning rate and weight decay. It computes in bfloat16
-    whatever the precision of training, and so makes more of the rounding of gradients than AdamW does.
+    Muon (Jordan et al. 2024) steps along the momentum with all singular values set to about 1. Its steps are scaled to
+    the size of AdamW's (Liu et al. 2025, §2.2), so that both take the same learning rate and weight decay. It computes
+    in bfloat16 in every precision of training, and so amplifies the rounding of gradients more than AdamW does.
     """
 
     def __init__(self, trained: dict[str, nn.Parameter], params: OptimParams):
-        """`trained`: parameters by name. Raises InputError if none is a hidden matrix."""
+        """`trained`: parameters by name. Raises InputError if none is a matrix of a block."""
         parts = {name: n for name in trained for end, n in HIDDEN.items() if name.endswith(end)}
         if not parts:
             raise InputError("optimizer = 'muon': no matrix of a block is trained here; use adamw")
-        # Each weight with the matrices in it: views, so that what Muon writes to them is written to the model.
+        # Each weight with its matrices. They are views, so that Muon's updates change the model.
         self.hidden = [
             (trained[name], [nn.Parameter(view) for view in trained[name].detach().chunk(n)])
             for name, n in parts.items()
@@ -55,7 +55,7 @@ class MuonAdamW:
 
     @property
     def param_groups(self) -> list[dict]:
-        """Those of both, in which the learning rate is set."""
+        """The groups of both optimizers, in which the learning rate is set."""
         return self.muon.param_groups + self.adamw.param_groups
 
     def step(self) -> None:
@@ -67,7 +67,7 @@ class MuonAdamW:
         self.adamw.step()
 
     def zero_grad(self) -> None:
-        """Lets go of the gradients."""
+        """Frees the gradients."""
         for weight, _ in self.hidden:
             weight.grad = None
         self.muon.zero_grad()
@@ -78,22 +78,22 @@ class MuonAdamW:
         return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Goes on from what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
         self.muon.load_state_dict(state["muon"])
         self.adamw.load_state_dict(state["adamw"])
 
 
 def make_optimizer(model: nn.Module, params: OptimParams) -> torch.optim.AdamW | MuonAdamW:
-    """The optimizer that `params` names, over the trainable parameters of a model that is on its device.
+    """The optimizer that `params` names, for the trainable parameters. The model must be on its device already.
 
-    Raises InputError for muon where no hidden matrix is trained.
+    Raises InputError for muon if no matrix of a block is trained.
     """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return MuonAdamW(trained, params) if params.optimizer == "muon" else adamw(trained.values(), params)
 
 
 def learning_rate(step: int, params: OptimParams) -> float:
-    """Linear warmup to `lr`, then as `schedule` says, ending at `min_lr_rate * lr` in the last step.
+    """Linear warmup to `lr`, then the decay of `schedule`, which ends at `min_lr_rate * lr` in the last step.
 
     cosine: half a cosine (Loshchilov and Hutter 2017). wsd: `lr` is constant until the last `decay_rate * steps` steps,
     in which it falls linearly (Hu et al. 2024, §4; Hägele et al. 2024).
@@ -103,7 +103,7 @@ def learning_rate(step: int, params: OptimParams) -> float:
     after_warmup, remaining = params.steps - params.warmup_steps, params.steps - 1 - step
     if params.schedule == "wsd":
         decay_steps = min(round(params.decay_rate * params.steps), after_warmup)
-        share = min(1.0, remaining / decay_steps) if decay_steps else 1.0  # of the way from the lowest rate up to lr
+        share = min(1.0, remaining / decay_steps) if decay_steps else 1.0  # from 0 at the lowest rate to 1 at lr
     else:
         share = 0.5 * (1 - math.cos(math.pi * remaining / max(1, after_warmup - 1)))
     return params.lr * (params.min_lr_rate + (1 - params.min_lr_rate) * share)

@@ -1,4 +1,4 @@
-"""The state of unfinished training, on disk: written whole, the last two kept, damaged ones passed over."""
+"""The state of unfinished training on disk: written atomically, the last two kept, damaged files skipped."""
 
 import pickle
 import sys
@@ -16,13 +16,13 @@ DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.
 
 
 class Checkpoints:
-    """Numbered states of one run in a directory of its own."""
+    """The numbered states of one run, in a directory that holds nothing else."""
 
     def __init__(self, directory: Path):
         self.directory = directory
 
     def paths(self) -> list[Path]:
-        """The checkpoints there are, newest first."""
+        """The existing checkpoints, newest first."""
         return sorted(self.directory.glob("step_*.pt"), reverse=True)
 
     def newest(self) -> str:
@@ -32,7 +32,7 @@ class Checkpoints:
     def save(self, step: int, state: dict) -> None:
         """Writes the state after `step` steps and deletes all but the newest two.
 
-        Raises InputError where there is no room, which leaves those before as they are.
+        Raises InputError if the disk is full, and leaves the older checkpoints as they are.
         """
         try:
             with replacing(self.directory / f"step_{step:08d}.pt") as temporary:
@@ -41,26 +41,26 @@ class Checkpoints:
             if error.errno not in NO_ROOM:
                 raise
             raise InputError(
-                f"{error.filename}: {error.strerror}; run again when there is room, and training goes on where it was "
-                f"last kept (last good checkpoint: {self.newest()})"
+                f"{error.filename}: {error.strerror}; free some space and run again, and training resumes "
+                f"(last good checkpoint: {self.newest()})"
             ) from None
         for path in self.paths()[KEEP:]:
             path.unlink()
 
     def load(self) -> dict | None:
-        """The newest state that is whole, on the CPU; None where there is none. Deletes what a killed write left."""
+        """The newest undamaged state, on the CPU, or None. Deletes the temporary files of killed writes."""
         for leftover in self.directory.glob(".step_*.pt.tmp"):
             leftover.unlink()
         for path in self.paths():
             try:
                 return _read(path)
             except DAMAGE as error:
-                print(f"{path} is damaged and passed over: {error}", file=sys.stderr)
+                print(f"{path} is damaged and skipped: {error}", file=sys.stderr)
         return None
 
 
 def _read(path: Path) -> dict:
-    """Verifies the checksums that torch.save wrote, which torch.load does not look at, and loads tensors only."""
+    """Verifies the checksums that torch.save wrote, which torch.load ignores, and loads nothing that could run code."""
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")

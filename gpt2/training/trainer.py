@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,42 +17,58 @@ from tqdm import tqdm
 from gpt2.common.errors import InputError
 from gpt2.common.progress import bar
 from gpt2.config.params import OptimParams
-from gpt2.model.gpt import Dropout
-from gpt2.runtime.device import attention_kernels, autocast_dtype, can_compile, move
+from gpt2.runtime.device import autocast_dtype, can_compile, move, peak_flops
 from gpt2.runtime.world import World
 from gpt2.training.batches import BatchOrder, Dataset, by_length
 from gpt2.training.optim import learning_rate, make_optimizer
 from gpt2.training.resume import Checkpoints
-from gpt2.training.spikes import is_spike
 
-WARMUP_SHARE = 0.1  # of a process's steps: left out of the measured speed, which compilation and caches would blur
+WARMUP_SHARE = 0.1  # first part of a process's steps, in which code compiles and caches fill: not timed
+SPIKE_WINDOW = 50  # steps before the one that may be a loss spike
+SPIKE_DEVIATIONS = 5  # standard deviations of their losses above their mean
 
 
 @dataclass
 class History:
-    """What happened, step by step; part of every checkpoint, so that a resumed run tells the whole story."""
+    """The record of a run. It is part of each checkpoint, so that a resumed run reports all of its steps."""
 
     step: int = 0  # optimizer steps done
     train: list[dict] = field(default_factory=list)  # step, targets seen, lr, loss, grad_norm
     val: list[dict] = field(default_factory=list)  # step, targets seen, and what `evaluate` returned
     samples: list[dict] = field(default_factory=list)  # what `sample` returned
-    seconds: float = 0.0  # training time measured, without evaluation and the first steps
-    timed_targets: int = 0  # targets seen in that time
+    seconds: float = 0.0  # time of the timed training steps, without evaluation
+    timed_targets: int = 0  # targets seen in those steps
+    loss_spikes: int = 0  # steps for which `is_spike` held
+
+    @property
+    def targets(self) -> int:
+        """Targets seen so far."""
+        return self.train[-1]["targets"] if self.train else 0
 
     @property
     def best_step(self) -> int:
         """The step with the lowest validation loss, the first of equals."""
         return min(self.val, key=lambda row: row["loss"])["step"]
 
+    def add(self, figures: dict[str, float], n_targets: int, seconds: float | None) -> None:
+        """Records a training step with that many targets; `seconds` is None where the step is not to be timed."""
+        self.train.append({"step": self.step, "targets": self.targets + n_targets, **figures})
+        self.step += 1
+        self.loss_spikes += is_spike(self.train)
+        if seconds is not None:
+            self.seconds += seconds
+            self.timed_targets += n_targets
+
 
 class Trainer:
-    """Takes a model through `params.steps` optimizer steps, evaluating and keeping checkpoints on the way.
+    """Takes a model through `params.steps` optimizer steps, with evaluations and checkpoints on the way.
 
-    `evaluate(model)` returns named figures, one of them `loss`; every process calls it. `sample(model, step)` returns
-    rows to keep; only the main process calls it. The model's `forward(inputs, targets)` returns the summed loss.
+    The model's `forward(inputs, targets)` returns the summed loss. `evaluate(model, step)` returns named figures, one
+    of them `loss`; every process calls it. `sample(model, step)` returns rows to keep; only the main process calls it.
 
-    `keep_best`: the model ends with the weights that had the lowest validation loss, not with the last. `patience`:
-    training ends when so many evaluations in a row bring no loss lower than the lowest before them; None: never early.
+    `keep_best`: the model ends with the weights of the lowest validation loss instead of the last ones. `patience`:
+    training ends after so many evaluations in a row without a new lowest validation loss; None: never early.
+    `flops_per_token`: floating-point operations that training needs per token, from which utilization is computed.
     """
 
     def __init__(
@@ -64,10 +80,11 @@ class Trainer:
         world: World,
         seed: int,
         scratch: Path,
-        evaluate: Callable[[nn.Module], dict[str, float]],
+        evaluate: Callable[[nn.Module, int], dict[str, float]],
         sample: Callable[[nn.Module, int], list[dict]] | None = None,
         keep_best: bool = False,
         patience: int | None = None,
+        flops_per_token: float | None = None,
     ):
         micro_batches = params.batch_size // params.micro_batch_size
         if micro_batches % world.size:
@@ -77,40 +94,116 @@ class Trainer:
             )
         self.model, self.data, self.params, self.world, self.seed = model.to(world.device), data, params, world, seed
         self.evaluate, self.sample = evaluate, sample
-        self.keep_best, self.patience = keep_best, patience
+        self.keep_best, self.patience, self.flops_per_token = keep_best, patience, flops_per_token
         self.best: dict[str, Tensor] = {}  # with keep_best: the trained parameters as of best_step, on the CPU
+        self.numbers = range(world.rank, micro_batches, world.size)  # this process's micro-batches of each step
         self.order = BatchOrder(len(data), params.batch_size, seed, data.lengths)
         self.optimizer = make_optimizer(model, params)
         self.checkpoints = Checkpoints(scratch)
         self.history = History()
         self.dtype = autocast_dtype(params.precision, world.device)
         self.compiled = can_compile(params.compile)
-        self.wrapped = self.model  # compiled and wrapped for DDP when training begins
+        self.has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
 
     def fit(self) -> History:
-        """Trains to the last step or until patience ends, from the newest checkpoint where there is one.
+        """Trains from the newest checkpoint, or from the start, to the last step or until patience ends.
 
-        Raises InputError when the loss or gradient is no longer finite, naming the step and the last checkpoint.
+        Raises InputError when the loss or gradient is no longer finite, naming the step and the last good checkpoint.
         """
         self._resume()
-        self.timed_from = self.history.step + WARMUP_SHARE * (self.params.steps - self.history.step)
-        self._wrap()
+        params, world, history = self.params, self.world, self.history
+        timed_from = history.step + WARMUP_SHARE * (params.steps - history.step)
+        forward, batches = self._compiled_and_parallel(), self._micro_batches(history.step)
         self.model.train()
-        with self._progress() as progress, attention_kernels(self.world.device):
+        with bar(total=params.steps, initial=history.step, desc="train", unit="step", disable=not world.main) as pbar:
             self._evaluate_if_due()
-            while self.history.step < self.params.steps and not self._out_of_patience():
-                self._timed_step(progress)
+            batch = next(batches, None)
+            while history.step < params.steps and not self._out_of_patience():
+                started, step, tokens = time.perf_counter(), history.step, 0
+                lr = learning_rate(step, params)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = lr
+                loss = torch.zeros((), device=world.device)  # this process's share of the mean over the global batch
+                for number in self.numbers:
+                    inputs, targets, n_targets = batch
+                    if self.has_dropout:
+                        seed_dropout(self.seed, step, number)
+                    last = number == self.numbers[-1]  # only then do processes add up their gradients
+                    with nullcontext() if last or world.size == 1 else forward.no_sync():
+                        with self.autocast():
+                            share = forward(inputs, targets) / n_targets
+                        (share * world.size).backward()  # DDP divides the sum by the number of processes
+                    loss += share.detach()
+                    tokens += inputs.numel() * world.size
+                    batch = next(batches, None)  # read while the device computes
+                norm = nn.utils.clip_grad_norm_(self.model.parameters(), params.grad_clip, foreach=True)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                # Up to here nothing waits for the device. Nothing uses the new weights before this check.
+                *shares, grad_norm = torch.cat([world.gather(loss), norm.double().view(1)]).tolist()
+                if not (math.isfinite(sum(shares)) and math.isfinite(grad_norm)):
+                    raise InputError(self._diverged(step, lr, shares, grad_norm))
+                seconds = time.perf_counter() - started
+                figures = {"lr": lr, "loss": sum(shares), "grad_norm": grad_norm}
+                history.add(figures, n_targets, seconds if step >= timed_from else None)
+                self._log(pbar, seconds, tokens)
                 self._checkpoint_if_due()
                 self._evaluate_if_due()
-            if self.world.main and self.history.step < self.params.steps:
-                why = f"no lower validation loss in {self.patience} evaluations"
-                progress.write(f"training ends at step {self.history.step}: {why}", file=sys.stderr)
+            if world.main and history.step < params.steps:
+                reason = f"no lower validation loss in {self.patience} evaluations"
+                pbar.write(f"training ends at step {history.step}: {reason}", file=sys.stderr)
         if self.keep_best:
-            self.model.load_state_dict(self.model.state_dict() | self.best)  # what is frozen has not changed
-        return self.history
+            self.model.load_state_dict(self.model.state_dict() | self.best)  # frozen parameters have not changed
+        return history
+
+    def autocast(self):
+        """The context in which forward passes run."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.world.device.type, self.dtype)
+
+    def _micro_batches(self, first_step: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """This process's micro-batches from a step on: inputs, targets, and scored targets of the whole step."""
+        size = self.params.micro_batch_size
+        for step in range(first_step, self.params.steps):
+            ids = self.order.ids(step)
+            n_targets = self.data.targets(ids)
+            for number in self.numbers:
+                inputs, targets = self.data.batch(ids[number * size : (number + 1) * size])
+                yield move(inputs, self.world.device), move(targets, self.world.device), n_targets
+
+    def _compiled_and_parallel(self) -> nn.Module:
+        """The model as the training step calls it: compiled and wrapped for DDP, where that applies."""
+        wrapped, on_cpu = self.model, self.world.device.type == "cpu"
+        if self.compiled:
+            if on_cpu:
+                # DDP would cut the graph at its buckets, and rounding would differ from that of a single process.
+                torch._dynamo.config.optimize_ddp = False
+            wrapped = torch.compile(wrapped)
+        if self.world.size > 1:
+            # All parameters are used. But without the search for unused ones DDP regroups the gradients after its first
+            # step, and three or more processes would add them up in another order in a resumed run.
+            wrapped = DistributedDataParallel(wrapped, gradient_as_bucket_view=True, find_unused_parameters=on_cpu)
+        return wrapped
+
+    def _log(self, pbar: tqdm, seconds: float, tokens: int) -> None:
+        """Shows the last step, which took so long for so many tokens, padding included, over all processes."""
+        row, speed = self.history.train[-1], tokens / seconds
+        figures = {
+            "loss": f"{row['loss']:.3f}",
+            "lr": f"{row['lr']:.2e}",
+            "norm": f"{row['grad_norm']:.2f}",
+            "ms": f"{1000 * seconds:.0f}",
+            "tok/s": f"{speed:,.0f}",
+        }
+        peak = peak_flops(self.world.device)
+        if peak and self.flops_per_token:
+            figures["MFU"] = f"{speed * self.flops_per_token / (peak * self.world.size):.1%}"
+        pbar.set_postfix(figures, refresh=False)
+        pbar.update()
+        if self.world.main and is_spike(self.history.train):
+            pbar.write(f"loss spike at step {row['step']}: {row['loss']:.3f}", file=sys.stderr)
 
     def _resume(self) -> None:
-        """Every process goes on from what the main one read: another may see an older file, or none."""
+        """Loads the newest checkpoint of the main process in every process: others may see an older file, or none."""
         state = self.world.from_main(self.checkpoints.load() if self.world.main else None)
         if state is None:
             return
@@ -129,25 +222,6 @@ class Trainer:
             state = {"model": model, "optimizer": optimizer, "best": self.best, "history": asdict(self.history)}
             self.checkpoints.save(done, state)
 
-    def _wrap(self) -> None:
-        if self.compiled:
-            # DDP would have the graph cut at its buckets, and so rounded otherwise than in a single process.
-            torch._dynamo.config.optimize_ddp = False
-            if self.world.device.type == "cpu":
-                # A tenth of what the backward pass would keep is computed once more instead: as fast, in less memory.
-                torch._functorch.config.activation_memory_budget = 0.9
-            self.wrapped = torch.compile(self.wrapped)
-        if self.world.size > 1:
-            # Unused parameters are looked for, though there are none, because DDP otherwise groups the gradients anew
-            # after its first step: three processes or more would add them up in another order in a resumed run.
-            self.wrapped = DistributedDataParallel(
-                self.wrapped, gradient_as_bucket_view=True, find_unused_parameters=True
-            )
-
-    def _progress(self) -> tqdm:
-        total, done = self.params.steps, self.history.step
-        return bar(total=total, initial=done, desc="train", unit="step", disable=not self.world.main)
-
     def _evaluate_if_due(self) -> None:
         """Evaluates before the first step, after the last, and every `eval_every` steps between."""
         step, history = self.history.step, self.history
@@ -156,7 +230,7 @@ class Trainer:
             return
         self.model.eval()
         with torch.no_grad(), self.autocast():  # not inference_mode: see autocast_dtype
-            row = {"step": step, "targets": self._seen(), **self.evaluate(self.model)}
+            row = {"step": step, "targets": history.targets, **self.evaluate(self.model, step)}
         if not math.isfinite(row["loss"]):
             raise InputError(f"the validation loss is {row['loss']} at step {step}: the weights are not finite numbers")
         history.val.append(row)
@@ -171,74 +245,6 @@ class Trainer:
         since = [row for row in self.history.val if row["step"] > self.history.best_step]
         return self.patience is not None and len(since) >= self.patience
 
-    def _seen(self) -> int:
-        return self.history.train[-1]["targets"] if self.history.train else 0
-
-    def autocast(self):
-        """The context in which forward passes run."""
-        if self.dtype is None:
-            return nullcontext()
-        return torch.autocast(self.world.device.type, self.dtype)
-
-    def _timed_step(self, progress: tqdm) -> None:
-        history = self.history
-        started = time.perf_counter()
-        row = self._step(history.step)
-        seconds = time.perf_counter() - started
-        targets = row["targets"] - self._seen()
-        if history.step >= self.timed_from:
-            history.seconds += seconds
-            history.timed_targets += targets
-        history.train.append(row)
-        history.step += 1
-        if self.world.main and is_spike(history.train):
-            progress.write(f"loss spike at step {row['step']}: {row['loss']:.3f}", file=sys.stderr)
-        progress.set_postfix(loss=f"{row['loss']:.3f}", speed=f"{targets / seconds:,.0f}/s", refresh=False)
-        progress.update()
-
-    def _step(self, step: int) -> dict:
-        """One optimizer step: forward and backward over this process's micro-batches, clip, update."""
-        lr = learning_rate(step, self.params)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        ids = self.order.ids(step)
-        targets = self.data.targets(ids)
-        share = self._accumulate(step, ids, targets)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.params.grad_clip, foreach=True)
-        # Until here nothing waits for the device: the host reads a micro-batch while the one before is computed.
-        *shares, grad_norm = torch.cat([self.world.gather(share), norm.double().view(1)]).tolist()
-        loss = sum(shares)
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise InputError(self._diverged(step, lr, shares, grad_norm))
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return {"step": step, "targets": self._seen() + targets, "lr": lr, "loss": loss, "grad_norm": grad_norm}
-
-    def _accumulate(self, step: int, ids: np.ndarray, targets: int) -> Tensor:
-        """Adds up the gradient of the mean loss over the global batch; returns this process's share of that loss.
-
-        DDP averages over processes what is a sum here, so each process scales its loss by their number; it talks to
-        the others in the last micro-batch only.
-        """
-        loss = torch.zeros((), device=self.world.device)
-        for micro_batch, inputs, outputs, last in self._micro_batches(ids):
-            samples = range(micro_batch * len(inputs), (micro_batch + 1) * len(inputs))  # places in the global batch
-            postponed = self.world.size > 1 and not last
-            with self.wrapped.no_sync() if postponed else nullcontext():
-                with self.autocast(), seeded_dropout(self.model, self.seed, step, samples):
-                    share = self.wrapped(inputs, outputs) / targets
-                (share * self.world.size).backward()
-            loss += share.detach()
-        return loss
-
-    def _micro_batches(self, ids: np.ndarray) -> Iterator[tuple[int, Tensor, Tensor, bool]]:
-        """This process's micro-batches: number within the global batch, inputs, targets, whether it is the last."""
-        size, world = self.params.micro_batch_size, self.world
-        numbers = range(world.rank, len(ids) // size, world.size)
-        for number in numbers:
-            inputs, targets = self.data.batch(ids[number * size : (number + 1) * size])
-            yield number, move(inputs, world.device), move(targets, world.device), number == numbers[-1]
-
     def _diverged(self, step: int, lr: float, shares: list[float], grad_norm: float) -> str:
         ranks = [str(rank) for rank, share in enumerate(shares) if not math.isfinite(share)]
         where = f" (not finite on rank {', '.join(ranks)} of {len(shares)})" if ranks and len(shares) > 1 else ""
@@ -248,43 +254,37 @@ class Trainer:
         )
 
 
+def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
+    """Seeds torch's generators, so that the dropout masks of a micro-batch depend on these three numbers alone."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0]))
+
+
+def is_spike(rows: list[dict]) -> bool:
+    """Whether the last row's `loss` is more than SPIKE_DEVIATIONS standard deviations above the mean of the
+    SPIKE_WINDOW before it. The first SPIKE_WINDOW steps are never spikes: too few losses come before them."""
+    if len(rows) <= SPIKE_WINDOW:
+        return False
+    before = np.array([row["loss"] for row in rows[-SPIKE_WINDOW - 1 : -1]])
+    return bool(rows[-1]["loss"] > before.mean() + SPIKE_DEVIATIONS * before.std())
+
+
 def trainable_parameters(model: nn.Module) -> dict[str, float]:
-    """How many of a model's parameters train, and what share of them all, adapters included, that is."""
+    """How many of a model's parameters train, and their share of all parameters, adapters included."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     trainable = sum(size for size, trains in sizes if trains)
     return {"trainable_parameters": trainable, "trainable_share": trainable / sum(size for size, _ in sizes)}
 
 
 def mean_loss(model: nn.Module, data: Dataset, batch_size: int, world: World) -> float:
-    """Loss in nats a target over the whole of `data`, shared among the processes; added up in float64."""
+    """Loss in nats per target over all of `data`, shared among the processes; summed in float64."""
     order = np.arange(len(data))
     if data.lengths is not None:
         order = by_length(order, data.lengths)
-    total, targets = torch.zeros((), dtype=torch.float64, device=world.device), 0
+    total, n_targets = torch.zeros((), dtype=torch.float64, device=world.device), 0
     for first in range(world.rank * batch_size, len(data), world.size * batch_size):
         ids = order[first : first + batch_size]
-        inputs, outputs = data.batch(ids)
-        total += model(move(inputs, world.device), move(outputs, world.device))
-        targets += data.targets(ids)
-    total, targets = world.sum([total.item(), float(targets)])
-    return total / targets
-
-
-@contextmanager
-def seeded_dropout(model: nn.Module, seed: int, step: int, samples: range) -> Iterator[None]:
-    """Within it, a dropout mask of `model` depends on seed, step, the sample's number, layer and place alone.
-
-    `samples`: the numbers, within the global batch of `step`, of the samples that `forward` is about to see.
-    """
-    layers = [module for module in model.modules() if isinstance(module, Dropout) and module.p > 0.0]
-    if layers:
-        generator = np.random.default_rng([seed, step, 1])  # 1: not the numbers that order the samples
-        words = generator.integers(2**32, size=(samples.stop, len(layers), 2))[samples.start :]
-        seeds = move(torch.from_numpy(words), next(model.parameters()).device)
-        for layer, own in zip(layers, seeds.unbind(1), strict=True):
-            layer.seeds = own
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.seeds = None
+        inputs, targets = data.batch(ids)
+        total += model(move(inputs, world.device), move(targets, world.device))
+        n_targets += data.targets(ids)
+    total, n_targets = world.sum([total.item(), float(n_targets)])
+    return total / n_targets

@@ -8,13 +8,13 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from gpt2.adapters import lora
-from gpt2.config.params import LoRAParams, openai_config
+from gpt2.config.params import LoRAParams
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from tests.small import CONFIG, small_model
 
 TARGETS = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
-PARAMS = LoRAParams(rank=3, alpha=6.0, dropout=0.0, targets=TARGETS)
+PARAMS = LoRAParams(rank=3, alpha=6.0, targets=TARGETS)
 IDS = torch.randint(0, CONFIG.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
 
 
@@ -68,8 +68,8 @@ def test_unmerging_gives_weights_and_outputs_back_bit_for_bit(tuned):
     "params",
     [
         PARAMS,
-        LoRAParams(rank=1, alpha=0.5, dropout=0.0, targets=TARGETS[:1]),
-        LoRAParams(rank=8, alpha=16.0, dropout=0.25, targets=[TARGETS[3], TARGETS[1]]),  # dropout: in training alone
+        LoRAParams(rank=1, alpha=0.5, targets=TARGETS[:1]),
+        LoRAParams(rank=8, alpha=16.0, targets=[TARGETS[3], TARGETS[1]]),
     ],
     ids=["all", "one", "projections"],
 )
@@ -84,21 +84,9 @@ def test_peft_computes_and_merges_the_same(params, tmp_path):
     assert (theirs(IDS).logits - plain).abs().max() > 0.05
     assert (theirs(IDS).logits - ours.eval()(IDS)).abs().max() < 1e-5
     config = theirs.peft_config["default"]
-    assert (config.r, config.lora_alpha, config.lora_dropout) == (params.rank, params.alpha, params.dropout)
+    assert (config.r, config.lora_alpha, config.lora_dropout) == (params.rank, params.alpha, 0.0)
     assert config.target_modules == set(params.targets)
     lora.merge(ours)
     merged = checkpoint.to_hf(ours.state_dict())
     for name, tensor in theirs.merge_and_unload().transformer.state_dict().items():
         assert (tensor - merged[f"transformer.{name}"]).abs().max() < 1e-6, name
-
-
-def test_of_gpt2_less_than_three_percent_are_trained():
-    with torch.device("meta"):
-        model = GPT(openai_config("gpt2"))
-        lora.add_lora(model, LoRAParams(rank=8, alpha=16.0, dropout=0.0, targets=TARGETS))
-    trained, kept = (
-        sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad == wanted)
-        for wanted in (True, False)
-    )
-    assert trained == 12 * 8 * sum((768 + 3 * 768, 768 + 768, 768 + 4 * 768, 4 * 768 + 768))  # a block's four layers
-    assert trained / (trained + kept) < 0.03

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 from transformers import GPT2ForSequenceClassification
 
 from gpt2.adapters import lora
@@ -13,7 +12,6 @@ from gpt2.adapters.classifier import GPTClassifier, predict, save
 from gpt2.classification.finetune import (
     Classified,
     LabelledTexts,
-    balanced_weights,
     finetune,
     freeze,
     predictions,
@@ -22,7 +20,7 @@ from gpt2.classification.finetune import (
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_json
 from gpt2.config.params import ClassificationParams
-from gpt2.training.trainer import Trainer
+from gpt2.training.optim import learning_rate
 from tests.small import ALONE, CLASSIFICATION, CONFIG, byte_tokenizer, small_model
 
 LABELS = ["cold", "hot"]
@@ -130,35 +128,6 @@ def test_labels_are_two_different_texts_or_more(tmp_path, labels):
     assert read_labels(path) == LABELS
 
 
-def test_balanced_weights_are_those_of_scikit_learn():
-    labels = [0, 0, 0, 3, 3, 1]
-    weights = balanced_weights(labels, 4).numpy()
-    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
-    np.testing.assert_allclose(weights[[0, 1, 3]], expected, rtol=1e-6)
-    assert weights[labels].mean() == pytest.approx(1)
-
-
-def test_class_weights_scale_the_training_loss_of_each_label():
-    plain, ids = classifier(), torch.tensor([[1, 2], [3, 4]])
-    weighted = GPTClassifier(plain.transformer, 2, plain.pad, torch.tensor([0.5, 3.0]))
-    weighted.score = plain.score
-    cold, hot = (plain(ids[i : i + 1], torch.tensor([i])) for i in (0, 1))
-    torch.testing.assert_close(weighted(ids, torch.tensor([0, 1])), 0.5 * cold + 3.0 * hot)
-    assert torch.equal(weighted(ids), plain(ids))
-
-
-def test_balancing_finds_the_rare_label_and_leaves_the_validation_loss_as_it_is(tmp_path):
-    rows = {"train": [*ROWS[::2], *ROWS[1:4:2]], "val": ROWS, "test": ROWS}  # 20 cold, 2 hot
-    plain, balanced = (
-        finetuned(tmp_path / how, rows, class_weights=how, trainable="head", steps=30, lr=0.003)
-        for how in ("none", "balanced")
-    )
-    assert balanced.history.val[0] == plain.history.val[0]
-    assert balanced.history.train[0]["loss"] != plain.history.train[0]["loss"]
-    recalls = [done.classes[1]["recall"] for done in (plain, balanced)]
-    assert recalls[1] > recalls[0] + 0.2
-
-
 @pytest.mark.parametrize("trainable", ["all", "lora"])
 @pytest.mark.parametrize("precision", ["float32", "auto"])
 def test_it_learns_to_tell_texts_apart(tmp_path, trainable, precision):
@@ -192,7 +161,7 @@ def test_after_lora_the_checkpoint_is_plain_and_its_adapters_are_counted(tmp_pat
 
 
 def test_what_is_tested_is_the_model_of_the_lowest_validation_loss(tmp_path):
-    done = finetuned(tmp_path, steps=40, lr=0.3, min_lr_rate=1.0, trainable="all", patience=2)  # so fast it diverges
+    done = finetuned(tmp_path, steps=40, lr=0.3, trainable="all", patience=2)  # so fast it diverges
     lowest = min(row["loss"] for row in done.history.val)
     last = done.history.val[-1]
     assert done.metrics["best_step"] < last["step"] < 40 and lowest < last["loss"]
@@ -202,19 +171,16 @@ def test_what_is_tested_is_the_model_of_the_lowest_validation_loss(tmp_path):
 
 
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path, monkeypatch):
-    step = Trainer._step
-
-    def dying(trainer, number):
-        if number == 7:
+    def dying_rate(step, params):
+        if step == 7:
             raise KeyboardInterrupt
-        return step(trainer, number)
+        return learning_rate(step, params)
 
-    how = {"trainable": "lora", "class_weights": "balanced"}
-    whole = finetuned(tmp_path / "whole", **how)
+    whole = finetuned(tmp_path / "whole", trainable="lora")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "_step", dying)
-        finetuned(tmp_path / "parts", **how)
-    again = finetuned(tmp_path / "parts", **how)
+        patch.setattr("gpt2.training.trainer.learning_rate", dying_rate)
+        finetuned(tmp_path / "parts", trainable="lora")
+    again = finetuned(tmp_path / "parts", trainable="lora")
     assert again.history.train == whole.history.train and again.metrics == whole.metrics
     save(whole.model, LABELS, tmp_path / "first")
     save(again.model, LABELS, tmp_path / "second")

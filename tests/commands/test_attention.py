@@ -1,11 +1,11 @@
-"""The command that writes a page of attention: any models and prompts, one line for a mistake, a file whole or none."""
+"""The command writes a page for any models and prompts; after an error of one line it leaves no file."""
 
 import json
 
 import pytest
 
 from gpt2.commands.attention import main
-from gpt2.interpret.heads import explore, viewer_data
+from gpt2.interpret.heads import read_attention, viewer_data
 from gpt2.model import checkpoint
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.tokenizer.tokenizer import Tokenizer
@@ -17,7 +17,7 @@ HOSTILE = "</script>😀 שלום\x1b"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two checkpoints of other shapes and vocabularies."""
+    """Two checkpoints with different shapes and vocabularies."""
     place = tmp_path_factory.mktemp("models")
     shapes = {"one": (byte_tokenizer(), {}), "two": (Tokenizer([(b"a", b"b")]), {"n_layer": 1, "n_head": 2})}
     for name, (tokenizer, shape) in shapes.items():
@@ -34,7 +34,7 @@ def test_the_page_holds_every_head_of_the_models_on_the_prompts(models, tmp_path
     (shown,) = Page(first.decode()).text("script", type="application/json")
     loaded = {str(models / name): load_with_tokenizer(models / name, "cpu") for name in ("one", "two")}
     prompts = ["ababc", HOSTILE]
-    expected = viewer_data([explore(name, name, *model, prompts, 1337, "-") for name, model in loaded.items()])
+    expected = viewer_data([read_attention(name, name, *model, prompts, 1337, "-") for name, model in loaded.items()])
     assert json.loads(shown) == expected
     assert main([*arguments, "--out", str(out)]) == 0 and out.read_bytes() == first
     assert [path.name for path in tmp_path.iterdir()] == ["attention.html"]
@@ -46,12 +46,12 @@ def test_the_page_holds_every_head_of_the_models_on_the_prompts(models, tmp_path
         (("--prompt", "ab"), "--prompt[0] = 'ab': 2 tokens for the model "),
         (("--prompt", "abc", "--prompt", "x" * 129), "129 tokens for the model "),
         (("--prompt", "abc", "--model", "/nowhere"), "/nowhere: no such model directory"),
-        (("--prompt", "abc", "--out", "/nowhere/page.html"), "--out = /nowhere/page.html: expected a file in a"),
+        (("--prompt", "abc", "--out", "/nowhere/page.html"), "--out = /nowhere/page.html: expected a file in an"),
         (("--prompt", "abc", "--seed", "x"), "--seed: 'x': expected int from 0"),
         ((), "the following arguments are required: --prompt"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_no_file(models, tmp_path, capsys, arguments, message):
+def test_errors_are_one_line_and_leave_no_file(models, tmp_path, capsys, arguments, message):
     out = tmp_path / "page.html"
     status = exit_status(main, ["--model", str(models / "one"), "--out", str(out), *arguments])
     err = capsys.readouterr().err

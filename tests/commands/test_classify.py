@@ -1,4 +1,4 @@
-"""Labels from the command line: those of a transformers pipeline, lines answered as they come, mistakes in one line."""
+"""Labels equal those of a transformers pipeline; lines are answered as they arrive; errors are one line."""
 
 import io
 import subprocess
@@ -36,7 +36,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture
 def command(directory, capsys, monkeypatch):
-    """Runs the command, `given` as its standard input; gives its status and what it wrote."""
+    """Runs the command with `given` as standard input; returns its status and output."""
 
     def run(*arguments: str, given: bytes = b"") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
@@ -46,7 +46,7 @@ def command(directory, capsys, monkeypatch):
 
 
 def likeliest(directory, texts: list[str]) -> str:
-    """What the command should answer to lines of these texts, each classified alone."""
+    """The expected answers to lines with these texts, each classified alone."""
     classifier = Classifier(directory)
     shares = [classifier([text])[0] for text in texts]
     return "".join(f"{LABELS[share.argmax()]}\t{share.max():.4f}\n" for share in shares)
@@ -70,7 +70,7 @@ def test_several_texts_follow_one_another(command):
     assert command(*TEXTS[:2]) == (0, f"--- text 1 of 2 ---\n{alone[0]}--- text 2 of 2 ---\n{alone[1]}", "")
 
 
-def test_lines_of_standard_input_are_answered_in_their_order(directory, command):
+def test_lines_of_standard_input_are_answered_in_order(directory, command):
     texts = [f"{'cat ' * (i % 20)}mat {i}" for i in range(100)]  # several batches, of other lengths
     given = "\r\n".join(texts).encode()  # and no end of line at the end
     status, out, err = command("-", given=given)
@@ -85,7 +85,7 @@ def test_lines_of_standard_input_are_answered_in_their_order(directory, command)
     assert command("-", given="\ufeffthe cat\n".encode())[1] == likeliest(directory, ["the cat"])
 
 
-def test_an_empty_line_ends_it_after_those_before(directory, command):
+def test_an_empty_line_is_an_error_after_the_lines_before_it_are_answered(directory, command):
     status, out, err = command("-", given=b"the cat\na mat\n \nthe cat\n")
     assert (status, out) == (1, likeliest(directory, ["the cat", "a mat"]))
     assert err == "error: standard input, line 3: expected a text that is not empty\n"
@@ -96,17 +96,17 @@ def test_an_empty_line_ends_it_after_those_before(directory, command):
     [
         (("--model", "/nowhere", "x"), "/nowhere: no such model directory"),
         (("the cat", " "), "text 2 of 2 = ' ': expected a text that is not empty"),
-        (("the cat", "-"), "-: expected no texts beside it"),
+        (("the cat", "-"), "-: expected no other texts beside it"),
         ((), "the following arguments are required: TEXT"),
     ],
 )
-def test_mistakes_are_one_line(command, arguments, message):
+def test_errors_are_one_line(command, arguments, message):
     status, out, err = command(*arguments)
     assert (status, out) == (1, "")
     assert err.startswith(f"error: {message}") and err.count("\n") == 1
 
 
-def test_a_language_model_or_another_vocabulary_is_told(directory, command, tmp_path):
+def test_a_language_model_or_another_vocabulary_is_an_error(directory, command, tmp_path):
     Tokenizer.load(directory).save(tmp_path)
     checkpoint.save(small_model(), tmp_path)
     status, _, err = command("--model", str(tmp_path), "x")
@@ -117,7 +117,7 @@ def test_a_language_model_or_another_vocabulary_is_told(directory, command, tmp_
 
 
 @pytest.mark.parametrize(("key", "value"), [("id2label", ["a"]), ("id2label", {"0": 1}), ("pad_token_id", "x")])
-def test_a_configuration_that_is_malformed_is_told(command, tmp_path, key, value):
+def test_a_malformed_configuration_is_an_error(command, tmp_path, key, value):
     save(GPTClassifier(small_model(), 2, pad=299), LABELS[:2], tmp_path)
     config = read_json(tmp_path / "config.json")
     write_json(tmp_path / "config.json", config | {key: value})
@@ -125,7 +125,7 @@ def test_a_configuration_that_is_malformed_is_told(command, tmp_path, key, value
     assert status == 1 and err.startswith(f"error: {tmp_path}/config.json: pad_token_id = ") and err.count("\n") == 1
 
 
-def test_a_line_is_answered_before_the_next_has_come_and_a_full_disk_is_one_line(directory):
+def test_a_line_is_answered_before_the_next_arrives_and_a_full_disk_is_one_line(directory):
     command = [sys.executable, "-m", "gpt2", "classify", "--model", str(directory), "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         for text in ("the cat", "a mat"):

@@ -1,4 +1,4 @@
-"""The command that generates: its text is the library's and transformers', and it says what is wrong."""
+"""The command prints the text of the library and of transformers, streams it, and reports errors in one line."""
 
 import io
 import shutil
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import pipeline
 
 from gpt2.commands.generate import _decode, main
@@ -35,7 +36,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture
 def command(directory, capsys):
-    """Runs the command; gives its status and what it wrote."""
+    """Runs the command; returns its status and output."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         return exit_status(main, ["--model", str(directory), *arguments]), *capsys.readouterr()
@@ -53,7 +54,7 @@ def test_greedy_text_equals_the_pipeline(directory, command, prompt):
     assert prompt + complete(model, tokenizer, prompt, 30, GREEDY) == expected["generated_text"]
 
 
-def test_split_characters_are_held_back(directory):
+def test_split_characters_wait_until_they_are_complete(directory):
     tokenizer = Tokenizer.load(directory)
     letters, accent, thumb = [tokenizer.encode(text) for text in ("ab", "é", "👍")]
     assert (len(accent), len(thumb)) == (2, 4)
@@ -86,14 +87,16 @@ def test_an_empty_prompt_begins_a_document(directory, command):
     model, tokenizer = checkpoint.load_with_tokenizer(directory)
     text = complete(model, tokenizer, "", 64, GREEDY) + "\n"
     assert command("--greedy") == (0, text, "")
-    note = "note: the prompt is empty: a new document begins\n"
+    note = "note: the prompt is empty, so a new document begins\n"
     assert command("--greedy", "--prompt", "") == (0, text, note)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
-def test_any_precision_generates(command, precision):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_model_computes_in_the_precision_asked_for(directory, command, precision):
     status, out, err = command("--prompt", "the cat", "--greedy", "--new-tokens", "8", "--precision", precision)
-    assert (status, err) == (0, "") and len(out) > len("the cat\n")
+    model, tokenizer = checkpoint.load_with_tokenizer(directory)
+    text = complete(model.to(getattr(torch, precision)), tokenizer, "the cat", 8, GREEDY)
+    assert (status, out, err) == (0, f"the cat{text}\n", "")
 
 
 def test_a_long_prompt_is_used_with_a_note(command):
@@ -104,7 +107,7 @@ def test_a_long_prompt_is_used_with_a_note(command):
 
 
 @pytest.mark.parametrize(("input", "more"), [(None, ()), ("the dog", ("--input", "the dog"))])
-def test_an_instruction_is_asked_in_alpaca_s_words_and_the_answer_alone_is_printed(directory, command, input, more):
+def test_an_instruction_is_put_into_alpaca_s_prompt_and_only_the_answer_is_printed(directory, command, input, more):
     arguments = ("--greedy", "--new-tokens", "12")
     status, out, err = command("--instruction", "the cat sat", *more, *arguments)
     asked = alpaca.prompt("the cat sat", input or "")
@@ -121,30 +124,25 @@ def test_a_prompt_that_is_not_utf8_is_printed_with_replacements(command):
     [
         (("--model", "/nowhere"), "/nowhere: no such model directory"),
         (("--temperature", "-1"), "--temperature: '-1': expected float from 0 to 100"),
-        (("--temperature", "nan"), "--temperature: 'nan': expected float from 0 to 100"),
         (("--top-k", "1.5"), "--top-k: '1.5': expected int of at least 0"),
-        (("--top-p", "1.1"), "--top-p: '1.1': expected float from 0 to 1"),
         (("--new-tokens", "0"), "--new-tokens: '0': expected int of at least 1"),
-        (("--samples", "many"), "--samples: 'many': expected int from 1 to 1000"),
         (("--samples", "100000000"), "--samples: '100000000': expected int from 1 to 1000"),
-        (("--seed", "-1"), "--seed: '-1': expected int from 0"),
         (("--greedy", "--temperature", "1"), "not allowed with"),
-        (("--repetition-penalty", "0"), "--repetition-penalty: '0': expected float from 0.001 to 1000"),
-        (("--precision", "int4"), "--precision: invalid choice: 'int4'"),
+        (("--precision", "int8"), "--precision: invalid choice: 'int8'"),
         (("--prompt", "a", "--instruction", "b"), "--instruction: not allowed with argument --prompt"),
         (("--input", "a"), "--input: not allowed without argument --instruction"),
         (("--instruction", " "), "--instruction: ' ': expected a text"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_mistakes_are_one_line(command, arguments, message):
+def test_errors_are_one_line(command, arguments, message):
     status, out, err = command(*arguments)
     assert (status, out) == (1, "")
     assert message in err
     assert err.startswith("error: ") and err.count("\n") == 1
 
 
-def test_a_tokenizer_must_be_there_and_fit(directory, command, tmp_path):
+def test_a_missing_tokenizer_or_one_that_does_not_fit_is_an_error(directory, command, tmp_path):
     checkpoint.save(small_model(), tmp_path)
     assert "merges.txt: no such file" in command("--model", str(tmp_path))[2]
     Tokenizer.load(directory).save(tmp_path)
@@ -153,7 +151,7 @@ def test_a_tokenizer_must_be_there_and_fit(directory, command, tmp_path):
     assert "the tokenizer has 270 tokens, the model 300" in err
 
 
-def test_a_classifier_is_no_language_model(command, directory, tmp_path):
+def test_a_classifier_is_not_a_language_model(command, directory, tmp_path):
     shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
     config = read_json(tmp_path / "config.json") | {"architectures": ["GPT2ForSequenceClassification"]}
     write_json(tmp_path / "config.json", config)

@@ -1,6 +1,8 @@
-"""The command: texts and tables, figures for people and programs, mistakes in one line."""
+"""The command: texts, pipes and tables, output for people and programs, errors in one line."""
 
 import json
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +13,7 @@ from transformers import GPT2LMHeadModel
 from gpt2.commands import perplexity
 from gpt2.commands.perplexity import main
 from gpt2.model import checkpoint
-from gpt2.tokenizer.tokenizer import Tokenizer
+from tests.conftest import ROOT
 from tests.small import byte_tokenizer, exit_status, small_model
 
 TEXT = "the cat sat on the mat; 日本語\r\nthe dog's\n" * 3
@@ -28,7 +30,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture
 def command(directory, tmp_path, capsys, monkeypatch):
-    """Runs the command beside two files; gives its status and what it wrote."""
+    """Runs the command in a directory with two files; returns its status and output."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_bytes(TEXT.encode())
     pq.write_table(pa.table({"text": ["the cat", "", "a mat " * 9], "n": [1, 2, 3]}), tmp_path / "a.parquet")
@@ -40,7 +42,7 @@ def command(directory, tmp_path, capsys, monkeypatch):
 
 
 def figures(command, *arguments: str) -> dict:
-    """What the command answers to programs, in float32."""
+    """The command's JSON output in float32."""
     status, out, _ = command(*arguments, "--json", "--precision", "float32")
     assert status == 0 and out.count("\n") == 1
     return json.loads(out)
@@ -57,7 +59,7 @@ def test_a_text_is_one_document_however_it_is_read(command, monkeypatch):
         "stride": 8,
         "precision": "float32",
     }
-    monkeypatch.setattr(perplexity, "READ_BYTES", 5)  # in the middle of characters
+    monkeypatch.setattr(perplexity, "READ_CHARACTERS", 5)
     assert figures(command, "a.txt") == found
     assert figures(command, "a.txt", "--stride", "1")["nats_per_token"] != found["nats_per_token"]
 
@@ -72,16 +74,24 @@ def test_a_text_within_the_context_is_scored_as_transformers_does(directory, com
     assert found["nats_per_token"] == pytest.approx(loss, rel=1e-5)
     status, out, _ = command("short", "--precision", "float32")
     assert status == 0 and out.startswith(
-        "documents: 1, after <|endoftext|>\nwindows of 16 tokens, stride 8, float32\n"
+        "documents: 1, each after <|endoftext|>\nwindows of 16 tokens, stride 8, float32\n"
     )
-    shown = {line[:14].strip(): line[14:].strip() for line in out.splitlines()[3:]}
+    shown = {line[:16].strip(): line[16:].strip() for line in out.splitlines()[3:]}
     assert shown == {
-        "nats a token": f"{found['nats_per_token']:.4f}",
-        "bits a byte": f"{found['bits_per_byte']:.4f}",
+        "nats per token": f"{found['nats_per_token']:.4f}",
+        "bits per byte": f"{found['bits_per_byte']:.4f}",
         "perplexity": f"{found['perplexity']:,.4f}",
         "tokens": "7",
         "bytes": "7",
     }
+
+
+def test_a_pipe_is_read_like_a_file(directory, command, tmp_path):
+    found = figures(command, "a.txt")
+    arguments = ["--model", str(directory), "--json", "--precision", "float32"]
+    piped = [sys.executable, "-m", "gpt2", "perplexity", *arguments, "-"]
+    done = subprocess.run(piped, cwd=ROOT, input=TEXT.encode(), stdout=subprocess.PIPE)
+    assert json.loads(done.stdout) == found
 
 
 def test_the_rows_of_a_table_are_documents_whatever_its_format(command, tmp_path):
@@ -91,21 +101,21 @@ def test_the_rows_of_a_table_are_documents_whatever_its_format(command, tmp_path
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     again = figures(command, "a.jsonl", "--column", "said")
     assert again["nats_per_token"] == pytest.approx(found["nats_per_token"], rel=1e-6)
-    assert "documents: 2, each scored by itself, after <|endoftext|>\n" in command("a.parquet")[1]
+    assert "documents: 2, scored independently, each after <|endoftext|>\n" in command("a.parquet")[1]
 
 
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
         (b"x", ("--model", "nowhere", "x"), "nowhere: no such model directory"),
-        (None, ("x",), "x: no such file"),
-        (None, ("/dev/null",), "/dev/null: expected a regular file, which is read twice"),
+        (None, ("x",), "x: No such file or directory"),
+        (None, ("/dev/null",), "/dev/null: holds no text"),
         (b"", ("x",), "x: holds no text"),
-        (b"ab\xffcd", ("x",), "x: not UTF-8 at byte 2: expected a text, or a table (.parquet, "),
-        (b"ab\xe6", ("x",), "x: not UTF-8 at byte 2"),
-        (b"x", ("x.parquet",), "x.parquet: not a parquet file"),
-        (b"x", ("a.parquet", "--column", "said"), "a.parquet: no column 'said'; it has text, n"),
-        (b"x", ("a.parquet", "--column", "n"), "a.parquet, row 0: column n is 1: expected a text"),
+        (b"ab\xffcd", ("x",), "x: not UTF-8: expected a text, or a table (.parquet, "),
+        (b"ab\xe6", ("x",), "x: not UTF-8"),
+        (b"x", ("x.parquet",), "x.parquet: cannot be read after row 0: "),
+        (b"x", ("a.parquet", "--column", "said"), "a.parquet, row 1: no column 'said'; it has text, n"),
+        (b"x", ("a.parquet", "--column", "n"), "a.parquet, row 1: n = 1: expected a text"),
         (b"x", ("x", "--column", "said"), "--column = 'said': only tables have columns"),
         (b"x", ("x", "--stride", "0"), "--stride = 0: expected 1 to 15, less than the model's context"),
         (b"x", ("x", "--stride", "16"), "--stride = 16: expected 1 to 15"),
@@ -114,17 +124,10 @@ def test_the_rows_of_a_table_are_documents_whatever_its_format(command, tmp_path
         (b"x", (), "the following arguments are required: FILE"),
     ],
 )
-def test_mistakes_are_one_line(command, tmp_path, content, arguments, message):
+def test_errors_are_one_line(command, tmp_path, content, arguments, message):
     if content is not None:
         for name in ("x", "x.parquet"):
             (tmp_path / name).write_bytes(content)
     status, out, err = command(*arguments)
     assert (status, out) == (1, "")
     assert err.startswith(f"error: {message}") and err.count("\n") == 1
-
-
-def test_another_vocabulary_is_told(command, tmp_path):
-    checkpoint.save(small_model(vocab_size=300), tmp_path)
-    Tokenizer([]).save(tmp_path)
-    status, _, err = command("--model", str(tmp_path), "a.txt")
-    assert status == 1 and "the tokenizer has 257 tokens, the model 300: expected the same vocabulary" in err

@@ -1,8 +1,7 @@
-"""HellaSwag scores against transformers, one row at a time in float64; protocols; runs that are resumed."""
+"""HellaSwag: scores equal transformers', one row at a time in float64; protocols format rows as published."""
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,7 @@ from transformers import GPT2LMHeadModel
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_jsonl
 from gpt2.evaluation import hellaswag
-from gpt2.evaluation.hellaswag import PROTOCOLS, Example, Question, evaluate, read, score
-from gpt2.evaluation.prefix_tree import log_likelihoods
+from gpt2.evaluation.hellaswag import PROTOCOLS, Example, Prompt, evaluate, read, score
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.tokenizer.bpe import train_bpe
@@ -35,7 +33,7 @@ def model(tokenizer) -> GPT:
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory) -> list[Example]:
-    """Contexts and endings of very different lengths; two rows in five are longer than the model's context."""
+    """Contexts and endings of very different lengths. Two rows in five are longer than the model's context."""
     random = np.random.default_rng(0)
 
     def text(most: int) -> str:
@@ -69,11 +67,11 @@ def protocol(request) -> str:
 
 @pytest.fixture(scope="module")
 def scored(model, tokenizer, examples, protocol) -> tuple[dict, list[dict]]:
-    return score(model, tokenizer, examples, protocol, 256, ALONE)
+    return score(model, tokenizer, examples, protocol, ALONE)
 
 
-def question(example: Example, protocol: str) -> tuple[str, list[str], list[int]]:
-    """What the model reads before the endings, how they go on, and their length in characters."""
+def expected_prompt(example: Example, protocol: str) -> tuple[str, list[str], list[int]]:
+    """The context, the continuations, and the endings' lengths in characters."""
     if protocol == "completion":
         return example.ctx, [" " + ending for ending in example.endings], []
     cleaned = [ending.replace("[step]", "") for ending in example.endings]
@@ -86,7 +84,7 @@ def test_scores_equal_transformers_row_by_row(model, tokenizer, examples, scored
     theirs = GPT2LMHeadModel.from_pretrained(tmp_path).double().eval()
     prefix = PROTOCOLS[protocol].prefix
     for example, result in zip(examples, scored[1], strict=True):
-        context, tails, characters = question(example, protocol)
+        context, tails, characters = expected_prompt(example, protocol)
         expected, lengths = [], []
         for tail in map(tokenizer.encode, tails):
             ids = torch.tensor([(tokenizer.encode(context) + tail)[-65:]])
@@ -115,13 +113,16 @@ def test_metrics_follow_from_the_results(scored, examples, protocol):
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 2000])
-def test_padding_and_order_do_not_change_scores(model, tokenizer, examples, scored, protocol, batch_tokens):
-    metrics, results = score(model, tokenizer, examples[::-1], protocol, batch_tokens, ALONE)
+def test_padding_and_order_do_not_change_scores(
+    model, tokenizer, examples, scored, protocol, batch_tokens, monkeypatch
+):
+    monkeypatch.setitem(hellaswag.BATCH_TOKENS, "cpu", batch_tokens)
+    metrics, results = score(model, tokenizer, examples[::-1], protocol, ALONE)
     assert metrics == scored[0]
     assert results[::-1] == scored[1]
 
 
-def test_long_rows_lose_their_beginning_and_are_counted(model, tokenizer, examples):
+def test_rows_longer_than_the_context_are_truncated_and_counted(model, tokenizer, examples):
     def truncated(block_size: int) -> int:
         lengths = [
             len(tokenizer.encode(example.ctx)) + max(len(tokenizer.encode(" " + ending)) for ending in example.endings)
@@ -129,144 +130,72 @@ def test_long_rows_lose_their_beginning_and_are_counted(model, tokenizer, exampl
         ]
         return sum(length > block_size + 1 for length in lengths)
 
-    metrics, _ = score(model, tokenizer, examples, "completion", 256, ALONE)
+    metrics, _ = score(model, tokenizer, examples, "completion", ALONE)
     assert 0 < truncated(64) < 30
     assert metrics["truncated"] == truncated(64)
     tiny = small_model(block_size=4, vocab_size=tokenizer.vocab_size)
-    metrics, results = score(tiny, tokenizer, examples, "completion", 256, ALONE)
+    metrics, results = score(tiny, tokenizer, examples, "completion", ALONE)
     assert metrics["truncated"] == truncated(4)
     assert max(max(result["tokens"]) for result in results) == 4
     assert all(math.isfinite(value) for result in results for value in result["log_likelihoods"])
 
 
-def test_a_sure_model_is_right(tokenizer):
-    """A model that gives one token all the probability finds the endings that consist of it."""
-    model = small_model(block_size=64, vocab_size=tokenizer.vocab_size)
-    (token,) = tokenizer.encode(" dogs")
-    with torch.no_grad():
-        model.ln_f.weight.zero_()
-        model.ln_f.bias.copy_(100 * model.wte.weight[token])
-    endings = ["a man", "dogs dogs", "the roof", "watch"]
-    example = Example.model_validate({**row(), "endings": endings, "label": 1})
-    metrics, (result,) = score(model, tokenizer, [example], "completion", 256, ALONE)
-    assert (metrics["acc"], metrics["acc_norm"], metrics["acc_stderr"]) == (1.0, 1.0, 0.0)
-    assert result["tokens"][1] == 2
-
-
 # --- protocols -----------------------------------------------------------------------------------------------------
 
 
-def ask(protocol: str, **changes) -> Question:
-    return PROTOCOLS[protocol].ask(Example.model_validate({**row(), **changes}))
+def formatted(protocol: str, **changes) -> Prompt:
+    return PROTOCOLS[protocol].format(Example.model_validate({**row(), **changes}))
 
 
-def test_the_completion_protocol_takes_texts_as_they_are():
-    asked = ask("completion", ctx="[header] Man", endings=["[step] a", "b", "c", ""])
-    assert asked == Question("[header] Man", [" [step] a", " b", " c", " "], [8, 1, 1, 0])
+def test_the_completion_protocol_leaves_texts_unchanged():
+    prompt = formatted("completion", ctx="[header] Man", endings=["[step] a", "b", "c", ""])
+    assert prompt == Prompt("[header] Man", [" [step] a", " b", " c", " "], [8, 1, 1, 0])
 
 
 def test_the_harness_protocol_cleans_texts_and_moves_white_space():
-    """Worked out by hand after lm_eval/tasks/hellaswag/utils.py."""
-    asked = ask(
+    """The expected texts were derived by hand from lm_eval/tasks/hellaswag/utils.py."""
+    prompt = formatted(
         "harness",
         activity_label="Home and Garden",
         ctx_a="[header] How to dry a roof [title] Wait [step] for the  Sun. ",
         ctx_b="[substeps]",
         endings=["[step] Stay in.", " Go [title] out", "x   y", "[step]"],
     )
-    assert asked.context == "Home and Garden: How to dry a roof. Wait for the Sun."
-    assert asked.continuations == ["   Stay in.", "  Go. out", "  x  y", "  "]
-    assert asked.characters == [9, 7, 4, 0]
-    assert ask("harness", ctx_a="A roof.", ctx_b="the MAN").context == "Roof: A roof. The man"
-    assert ask("harness", ctx="A roof. the man").context == "Roof: A roof. the man"
+    assert prompt.context == "Home and Garden: How to dry a roof. Wait for the Sun."
+    assert prompt.continuations == ["   Stay in.", "  Go. out", "  x  y", "  "]
+    assert prompt.characters == [9, 7, 4, 0]
+    assert formatted("harness", ctx_a="A roof.", ctx_b="the MAN").context == "Roof: A roof. The man"
+    assert formatted("harness", ctx="A roof. the man").context == "Roof: A roof. the man"
 
 
-def test_an_ending_that_cleaning_empties_is_never_picked_by_its_mean(model, tokenizer):
+def test_an_ending_that_is_empty_after_cleaning_is_never_picked_by_its_mean(model, tokenizer):
     example = Example.model_validate({**row(), "endings": ["[a]", "[b]", "the roof and the tiles", "[d]"]})
-    _, (result,) = score(model, tokenizer, [example], "harness", 256, ALONE)
+    _, (result,) = score(model, tokenizer, [example], "harness", ALONE)
     assert result["harness_prediction_norm"] == 2 and result["harness_prediction"] != 2
 
 
-# --- runs that are resumed, and shared -------------------------------------------------------------------------------
+# --- a whole evaluation --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def place(tmp_path, examples, model, tokenizer) -> Path:
-    """A directory with a model and a file of examples."""
+def test_a_checkpoint_is_scored_under_both_protocols_and_torch_s_setting_for_tf32_stays(
+    tmp_path, examples, model, tokenizer
+):
     checkpoint.save(model, tmp_path / "model")
     tokenizer.save(tmp_path / "model")
     write_jsonl(tmp_path / "val.jsonl", (example.model_dump() for example in examples))
-    return tmp_path
-
-
-def run(place: Path, precision: str = "float32") -> tuple[dict, list[dict]]:
-    return evaluate(
-        place / "model",
-        place / "val.jsonl",
-        list(PROTOCOLS),
-        batch_tokens=256,
-        precision=precision,
-        world=ALONE,
-        partial=place / "partial",
-    )
-
-
-def test_both_protocols_stand_in_one_row(place, examples):
-    metrics, rows = run(place)
+    torch.set_float32_matmul_precision("high")
+    try:
+        metrics, rows = evaluate(
+            tmp_path / "model", tmp_path / "val.jsonl", list(PROTOCOLS), precision="float32", world=ALONE
+        )
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
     assert len(rows) == len(examples) and len(metrics) == 12
     assert list(rows[0]) == [
         *("ind", "label", "prediction", "prediction_norm", "log_likelihoods", "tokens", "harness_prediction"),
         *("harness_prediction_norm", "harness_log_likelihoods", "harness_characters"),
     ]
-
-
-def test_a_killed_run_goes_on_where_it_was(place, monkeypatch):
-    whole = run(place)
-    lines = (place / "partial").read_bytes().splitlines(keepends=True)
-    (place / "partial").write_bytes(b"".join(lines[:4]) + lines[4][:20])
-    scored = []
-    monkeypatch.setattr(hellaswag, "log_likelihoods", lambda *given: scored.append(0) or log_likelihoods(*given))
-    assert run(place) == whole
-    assert len(scored) == len(lines) - 4
-    assert sorted((place / "partial").read_bytes().splitlines(keepends=True)) == sorted(lines)
-
-
-def test_what_was_kept_of_anything_else_is_not_used(place, model):
-    run(place)
-    path = place / "partial"
-    lines = path.read_text().splitlines(keepends=True)
-    poisoned = [line.replace("[[-", "[[-9") for line in lines]
-    path.write_text("".join(poisoned))
-    assert run(place)[1] != run_afresh(place)
-    with torch.no_grad():
-        model.ln_f.bias += 0.01
-    path.write_text("".join(poisoned))
-    checkpoint.save(model, place / "model")
-    assert run(place)[1] == run_afresh(place)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "3",
-        "{}",
-        '{"protocol": "completion", "batch": "0", "log_likelihoods": []}',
-        '{"protocol": "completion", "batch": 0, "log_likelihoods": [[-1.0]]}',
-        '{"protocol": "completion", "batch": 1000000, "log_likelihoods": [[-1.0]]}',
-        '{"protocol": "completion", "batch": -1, "log_likelihoods": [[-1.0]]}',
-        "[" * 100_000,
-    ],
-    ids=range(7),
-)
-def test_lines_that_no_run_has_kept_are_not_used(place, line):
-    whole, path = run(place), place / "partial"
-    path.write_text(path.read_text().splitlines(keepends=True)[0] + line + "\n")
-    assert run(place) == whole
-
-
-def run_afresh(place: Path) -> list[dict]:
-    (place / "partial").unlink()
-    return run(place)[1]
 
 
 # --- examples ------------------------------------------------------------------------------------------------------
@@ -281,9 +210,6 @@ def run_afresh(place: Path) -> list[dict]:
         ({"endings": ["a", "b", "c"]}, "endings = "),
         ({"endings": ["a", "b", "c", 4]}, r"endings.3 = 4"),
         ({"ctx": ""}, "ctx = ''"),
-        ({"ctx_a": "a", "ctx_b": None}, "ctx_b = None: must stand beside ctx_a"),
-        ({"ctx_a": "a"}, "ctx_b = None: must stand beside ctx_a"),
-        ({"ctx_b": "b"}, "ctx_b = 'b': must stand beside ctx_a"),
     ],
     ids=str,
 )
@@ -306,7 +232,7 @@ def test_a_missing_key_is_named(tmp_path, key):
         read(path)
 
 
-def test_an_empty_file_is_refused(tmp_path):
+def test_an_empty_file_is_an_error(tmp_path):
     path = tmp_path / "val.jsonl"
     path.touch()
     with pytest.raises(InputError, match="no examples"):
@@ -314,17 +240,15 @@ def test_an_empty_file_is_refused(tmp_path):
 
 
 @pytest.mark.realdata
-def test_real_examples_are_read_and_scored_near_chance(real_data, tokenizer):
+def test_real_examples_are_read(real_data):
     examples = read(real_data / "hellaswag" / "hellaswag_val_first1000.jsonl")
     assert len(examples) == 1000
-    model = small_model(block_size=256, n_layer=1, vocab_size=tokenizer.vocab_size)
-    metrics, _ = score(model, tokenizer, examples[:200], "completion", 2048, ALONE)
-    assert abs(metrics["acc_norm"] - 0.25) < 5 * metrics["acc_norm_stderr"]
+    assert all(PROTOCOLS["harness"].format(example).context.startswith(example.activity_label) for example in examples)
 
 
-def test_a_model_that_knows_no_numbers_is_told(tokenizer, examples):
+def test_a_model_whose_log_likelihoods_are_not_finite_is_an_error(tokenizer, examples):
     broken = small_model(block_size=64, vocab_size=tokenizer.vocab_size)
     with torch.no_grad():
         broken.ln_f.bias[0] = math.nan
     with pytest.raises(InputError, match="example 0: the model finds log-likelihoods .*nan.*, expected finite ones"):
-        score(broken, tokenizer, examples, "completion", 200, ALONE)
+        score(broken, tokenizer, examples, "completion", ALONE)

@@ -1,11 +1,10 @@
-"""Generation equals transformers', whatever else is in the batch and however long the text becomes."""
+"""Generation equals transformers', in any batch and beyond the length of the context."""
 
 import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
 from gpt2.generation.generate import continuations, generate
-from gpt2.generation.quantize import prepare
 from gpt2.generation.sampling import GREEDY, Sampling
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
@@ -19,7 +18,7 @@ BLOCK_SIZE = CONFIG.block_size
 
 @pytest.fixture(scope="module")
 def model() -> GPT:
-    """Weights so large that its greedy text varies: one that repeats a token would hide what it sees."""
+    """Large weights make greedy text vary; a text that repeats one token would hide errors."""
     model = small_model()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -86,7 +85,7 @@ def test_a_text_depends_on_its_prompt_and_seed_alone(model, prompts, sampling):
     assert len({tuple(tokens) for tokens in alone}) == (7 if sampling is GREEDY else 14)
 
 
-def test_a_text_longer_than_the_context_goes_on_from_its_later_half(model):
+def test_a_text_longer_than_the_context_continues_from_its_second_half(model):
     ids, window = list(PROMPT), list(PROMPT)
     for _ in range(3 * BLOCK_SIZE):
         ids.append(model(torch.tensor([window]))[0, -1].argmax().item())
@@ -99,12 +98,12 @@ def test_any_context_is_long_enough(block_size):
     assert len(greedy(small_model(block_size=block_size), PROMPT, 10)) == 10
 
 
-def test_of_a_long_prompt_the_end_is_seen(model):
+def test_the_model_sees_the_end_of_a_long_prompt(model):
     ids = list(range(100, 140))
     assert greedy(model, ids, 20) == greedy(model, ids[-BLOCK_SIZE:], 20)
 
 
-def test_prompts_go_through_the_model_once_and_the_global_generator_is_left_alone(model):
+def test_prompts_go_through_the_model_once_and_the_global_generator_is_unchanged(model):
     shapes = []
     hook = model.wte.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(inputs[0].shape)))
     state = torch.get_rng_state()
@@ -115,7 +114,7 @@ def test_prompts_go_through_the_model_once_and_the_global_generator_is_left_alon
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_tokens_come_one_by_one(model):
+def test_tokens_are_yielded_one_by_one(model):
     calls = []
     hook = model.wte.register_forward_hook(lambda *_: calls.append(1))
     steps = generate(model, [PROMPT], 10, GREEDY)
@@ -125,7 +124,7 @@ def test_tokens_come_one_by_one(model):
     assert not torch.is_inference_mode_enabled()
 
 
-def test_a_text_that_has_stopped_stays_so(model, prompts):
+def test_a_text_that_has_stopped_stays_stopped(model, prompts):
     free = [samples(model, prompt, 30, WARM)[0] for prompt in prompts]
     stop = free[2][7]
     steps = list(generate(model, prompts, 30, WARM, stop=[stop]))
@@ -141,16 +140,18 @@ def test_a_text_that_has_stopped_stays_so(model, prompts):
     assert continuations(model, prompts[2:3], 30, WARM, stop=[stop, other]) == [free[2][: free[2].index(other)]]
 
 
-def test_autocast_is_no_obstacle(model, prompts):
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        assert [len(tokens) for tokens in continuations(model, prompts, 30, WARM)] == [30] * 7
+def test_under_autocast_the_cache_gives_the_tokens_that_the_model_gives_without_one(model, prompts):
+    """As in training, where samples are generated in bfloat16."""
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens = greedy(model, PROMPT, 8)
+        logits = model(torch.tensor([PROMPT + tokens[:-1]]))[0, len(PROMPT) - 1 :].float()  # (8, V)
+    chosen = logits[range(8), tokens]
+    assert ((logits.max(dim=1).values - chosen) < 0.02 * logits.std()).all()
+    assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.skipif(not can_compile("auto"), reason="there is no C++ compiler")
-def test_compiled_it_gives_the_same_tokens(model, prompts, theirs):
-    ready = GPT(CONFIG).eval()
-    ready.load_state_dict(model.state_dict())
-    prepare(ready, "float32", compiled=True)
+def test_the_compiled_step_gives_the_same_tokens(model, prompts):
     for batch in ([PROMPT], prompts):
         expected = list(generate(model, batch, 40, WARM))
-        assert list(generate(ready, batch, 40, WARM, compiled=True)) == expected
+        assert list(generate(model, batch, 40, WARM, compiled=True)) == expected

@@ -67,7 +67,7 @@ def test_extremes_are_greedy(sampling):
     assert torch.equal(choose(logits, sampling, generators(50), none), logits.argmax(dim=1))
 
 
-def test_what_a_text_has_already_is_penalized_when_greedy_too():
+def test_the_repetition_penalty_also_acts_on_greedy_text():
     logits = torch.tensor([[2.0, 1.9, -1.0], [-2.0, -2.1, -9.0]])
     seen = torch.tensor([[True, False, False], [True, False, False]])
     assert choose(logits, Sampling(temperature=0, repetition_penalty=1.2), [], seen).tolist() == [1, 1]

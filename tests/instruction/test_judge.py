@@ -1,4 +1,7 @@
-"""The judge, against a server on 127.0.0.1 that plays one: what it is asked, how it is read, and what goes wrong."""
+"""The judge, against a server on 127.0.0.1: requests, replies, failures, and where the key goes."""
+
+import threading
+import time
 
 import pytest
 
@@ -20,10 +23,10 @@ KEY = "sk-secret-1234"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(judge, "WAITS", (0, 0, 0))
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("JUDGE_API_KEY", KEY)
 
 
-def test_each_answer_is_asked_about_as_openai_s_api_wants_it():
+def test_each_answer_is_one_request_to_openai_s_chat_api():
     with judging("85", "Score: 7/100.") as (params, script):
         assert judge.scores(params, ROWS, ANSWERS, seed=11) == [85, 7]
     assert script.paths == ["/v1/chat/completions"] * 2 and script.keys == [f"Bearer {KEY}"] * 2
@@ -33,13 +36,6 @@ def test_each_answer_is_asked_about_as_openai_s_api_wants_it():
         given = {"instruction": row["instruction"], "input": row["input"], "expected": row["output"], "answer": answer}
         assert message == {"role": "user", "content": judge.PROMPT.format(**given)}
         assert all(text in message["content"] for text in given.values())
-
-
-def test_without_a_key_none_is_sent(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY")
-    with judging("85") as (params, script):
-        judge.scores(params, ROWS[:1], ANSWERS[:1], seed=0)
-    assert script.keys == [None]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +52,7 @@ def test_one_whole_number_is_a_score_and_nothing_is_guessed(reply, score):
 
 
 @pytest.mark.parametrize("fault", [429, 500, 503, 408, "hang up"])
-def test_what_may_pass_is_tried_again(fault):
+def test_temporary_failures_are_retried(fault):
     with judging(fault, fault, "60") as (params, script):
         assert judge.scores(params, ROWS[:1], ANSWERS[:1], seed=0) == [60]
     assert script.asked[0] == script.asked[1] == script.asked[2]
@@ -67,22 +63,22 @@ def test_what_may_pass_is_tried_again(fault):
     [
         ([503] * 4, "HTTP 503 Service Unavailable"),
         ([401], "HTTP 401 Unauthorized"),
-        ([404], "HTTP 404 Not Found"),
+        ([302], "HTTP 302 Found"),
         (["hang up"] * 4, "RemoteProtocolError: Server disconnected without sending a response."),
-        ([b"<html>"], "the reply is not one of OpenAI's API for chats"),
-        ([b'{"choices": []}'], "the reply is not one of OpenAI's API for chats"),
-        ([b'{"choices": [{"message": {"content": 85}}]}'], "the reply is not one of OpenAI's API for chats"),
+        ([b"<html>"], "the reply does not follow OpenAI's chat API"),
+        ([b'{"choices": []}'], "the reply does not follow OpenAI's chat API"),
+        ([b'{"choices": [{"message": {"content": 85}}]}'], "the reply does not follow OpenAI's chat API"),
     ],
     ids=str,
 )
-def test_what_does_not_is_one_line_without_the_key(answers, words):
+def test_a_failure_is_one_line_without_the_key(answers, words):
     with judging(*answers) as (params, script), pytest.raises(InputError) as error:
         judge.scores(params, ROWS, ANSWERS, seed=0)
     assert str(error.value) == f"instruction.judge.url = {params.url!r}, model 'grader:7b': {words}"
     assert not script.answers
 
 
-def test_a_server_that_is_not_there_is_told():
+def test_an_address_without_a_server_is_named():
     params = JudgeParams(url=f"http://127.0.0.1:{free_port()}", model="m")
     with pytest.raises(InputError, match=r"^instruction\.judge\.url = 'http.*', model 'm': ConnectError: .*refused"):
         judge.scores(params, ROWS, ANSWERS, seed=0)
@@ -90,27 +86,53 @@ def test_a_server_that_is_not_there_is_told():
         judge.scores(JudgeParams(url="http://a:b", model="m"), ROWS, ANSWERS, seed=0)
 
 
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [("ALL_PROXY", "socks5://127.0.0.1:1"), ("HTTP_PROXY", "garbage://x"), ("SSL_CERT_FILE", "/nowhere")],
-)
-def test_an_environment_that_does_not_fit_is_told(monkeypatch, variable, value):
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(InputError, match=r"^instruction\.judge\.url = .*variables for proxies or certificates"):
-        judge.scores(JudgeParams(url="http://127.0.0.1:9/v1", model="m"), ROWS, ANSWERS, seed=0)
+def test_requests_run_concurrently_and_scores_keep_the_order_of_the_answers():
+    together = threading.Barrier(3, timeout=30)
+
+    def reply(prompt: str) -> str:
+        answer = int(prompt.split("### Answer to grade:\n")[1].split()[0])
+        if answer:  # the first is asked alone
+            together.wait()
+            time.sleep(0.2 / answer)  # later requests are answered sooner
+        return str(10 * answer)
+
+    with judging(*[reply] * 4) as (params, _):
+        assert judge.scores(params, ROWS[:1] * 4, ["0", "1", "2", "3"], seed=0) == [0, 10, 20, 30]
 
 
-@pytest.mark.parametrize("url", ["http://.", f"http://{'a' * 300}"])
-def test_an_address_that_cannot_be_is_told(url):
-    with pytest.raises(InputError, match=r"^instruction\.judge\.url = "):
-        judge.scores(JudgeParams(url=url, model="m"), ROWS, ANSWERS, seed=0)
+# --- the key -------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_that_no_header_can_hold_is_told_without_it(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret\nInjected: yes")
+def test_the_key_of_another_service_is_not_sent(monkeypatch):
+    monkeypatch.delenv("JUDGE_API_KEY")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with judging("85") as (params, script):
+        judge.scores(params, ROWS[:1], ANSWERS[:1], seed=0)
+    assert script.keys == [None]
+
+
+@pytest.mark.parametrize("host", ["judge.example", "10.0.0.1", "localhost.example", "127.0.0.1.example"])
+def test_the_key_never_leaves_the_machine_unencrypted(host):
+    params = JudgeParams(url=f"http://{host}/v1", model="m")
+    with pytest.raises(InputError, match=r"^instruction\.judge\.url = .*expected https, because JUDGE_API_KEY is set"):
+        judge.scores(params, ROWS, ANSWERS, seed=0)
+
+
+def test_a_local_server_gets_the_key_without_a_proxy(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    with judging("85") as (params, script):
+        assert judge.scores(params, ROWS[:1], ANSWERS[:1], seed=0) == [85]
+    assert script.keys == [f"Bearer {KEY}"]
+
+
+def test_the_error_for_a_malformed_key_does_not_repeat_it(monkeypatch):
+    monkeypatch.setenv("JUDGE_API_KEY", "sk-secret\nInjected: yes")
     with judging() as (params, script), pytest.raises(InputError) as error:
         judge.scores(params, ROWS, ANSWERS, seed=0)
-    assert str(error.value) == "OPENAI_API_KEY: expected a key in one line of ASCII" and not script.asked
+    assert str(error.value) == "JUDGE_API_KEY: expected a key in one line of ASCII" and not script.asked
+
+
+# --- metrics -------------------------------------------------------------------------------------------------------
 
 
 def test_means_are_over_examples_that_were_scored_twice():

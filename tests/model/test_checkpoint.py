@@ -100,17 +100,16 @@ BREAKAGES = {
     r"config\.json: no such file": lambda d: (d / "config.json").unlink(),
     r"config\.json: not valid JSON": lambda d: (d / "config.json").write_text("{"),
     r"config\.json: expected a GPT-2 checkpoint": lambda d: edit_config(d, model_type="llama"),
-    r"config\.json: activation_function = 'relu'": lambda d: edit_config(d, activation_function="relu"),
     r"config\.json: n_head = 5: must divide n_embd = 32": lambda d: edit_config(d, n_head=5),
     r"config\.json: n_layer = '2'": lambda d: edit_config(d, n_layer="2"),
     r"model\.safetensors: no such file": lambda d: (d / "model.safetensors").unlink(),
     r"model\.safetensors: not a readable": lambda d: (d / "model.safetensors").write_bytes(b"\x00" * 100),
-    r"ln_f\.bias holds infinity or what is no number": lambda d: edit_state(
+    r"ln_f\.bias holds infinity or NaN": lambda d: edit_state(
         d, lambda s: s["transformer.ln_f.bias"].fill_(float("nan"))
     ),
-    r"model\.safetensors: no such file; in pytorch_model\.bin weights are not read": lambda d: (
-        d / "model.safetensors"
-    ).rename(d / "pytorch_model.bin"),
+    r"model\.safetensors: no such file; pytorch_model\.bin cannot be read": lambda d: (d / "model.safetensors").rename(
+        d / "pytorch_model.bin"
+    ),
     r"tensor ln_f\.bias is missing": lambda d: edit_state(d, lambda s: s.pop("transformer.ln_f.bias")),
     r"tensor extra is not part": lambda d: edit_state(d, lambda s: s.update({"transformer.extra": torch.ones(1)})),
     r"tensor wpe\.weight has shape \(8, 32\), expected \(16, 32\)": lambda d: edit_state(
@@ -126,13 +125,6 @@ def test_what_does_not_fit_is_named_in_one_line(saved, message):
         checkpoint.load(saved)
     assert str(saved) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_truncated_file_is_an_input_error(saved):
-    path = saved / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="not a readable safetensors file"):
-        checkpoint.load(saved)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import torch
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_json
-from gpt2.config.params import TrainParams, openai_config
+from gpt2.config.params import TrainParams
 from gpt2.evaluation.hellaswag import Example, score
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
+from gpt2.model.openai import openai_config
 from gpt2.pretraining.pretrain import Pretrained, TokenWindows, flops_per_token, openai_model, pretrain, unigram_entropy
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.shards import TokenStream
@@ -65,7 +66,6 @@ PARAMS = TrainParams(
     launcher="-",
     val_tokens=100,
     sample_prompt="a",
-    sample_tokens=4,
     hellaswag_every=None,
 )
 EXAMPLE = Example(ind=0, ctx="ab", endings=["c d", "x yz", "efg", "hij"], label=2, activity_label="letters")
@@ -81,7 +81,7 @@ def saved(tmp_path):
 
 
 def accuracy(model: GPT) -> dict[str, float]:
-    metrics, _ = score(model, TOKENIZER, [EXAMPLE] * 3, "completion", 100, ALONE)
+    metrics, _ = score(model, TOKENIZER, [EXAMPLE] * 3, "completion", ALONE)
     return {"acc_norm": metrics["acc_norm"]}
 
 

@@ -1,4 +1,4 @@
-"""The page of small results, made once."""
+"""The page of small results, rendered once per module."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Small results of every stage, hostile text wherever a data set or a model could put it; the page, taken apart."""
+"""Small results of every stage, with hostile text wherever a data set or a model could put it, and a page parser."""
 
 import base64
 from html.parser import HTMLParser
@@ -21,6 +21,8 @@ WHOLE_HELLASWAG = {
     "selection": {"config": None, "split": "validation"},
 }
 
+OPENAI_WEIGHTS = {"source": "hub", "repo": "openai-community/gpt2", "commit": "f" * 40}
+
 MODELS = ("trained", "initial", "openai")
 
 ATTENTION_FIGURES = ["strongest", "mapping", "entropy", "grid_trained_1"]
@@ -41,7 +43,7 @@ def csv(**columns: list) -> list[dict[str, str]]:
 
 
 def inputs(text: str = HOSTILE) -> dict:
-    """Small results of every stage, `text` in each place where a data set or a model could put it."""
+    """Small results of every stage, with `text` in each place where a data set or a model could put it."""
     steps, val = list(range(8)), [0, 4, 8]
     curve = csv(step=steps, tokens=steps, lr=[0.1] * 8, loss=[5.6 - step / 4 for step in steps], grad_norm=[1.0] * 8)
     triangle = base64.b64encode(bytes(range(12))).decode()
@@ -210,7 +212,7 @@ LINEAGE = lineage(["pretrain", "evaluate_parity"], LOCK)
 
 
 class Page(HTMLParser):
-    """The elements of a page with their attributes, and the text inside each."""
+    """The elements of a page with their attributes and the text inside each."""
 
     def __init__(self, html: str):
         super().__init__(convert_charrefs=True)
@@ -238,8 +240,8 @@ class Page(HTMLParser):
         """The text of each element with this tag and these attributes."""
         return [
             text
-            for (name, own), text in zip(self.elements, self.texts, strict=True)
-            if name == tag and attributes.items() <= own.items()
+            for (name, found), text in zip(self.elements, self.texts, strict=True)
+            if name == tag and attributes.items() <= found.items()
         ]
 
 
@@ -247,13 +249,13 @@ def section_of(data: dict, name: str) -> str:
     return render(data, LINEAGE, {}).split(f'<section id="{name}">')[1].split("</section>")[0]
 
 
-def verdict_of(data: dict, part: str) -> str:
-    (found,) = [row.status for row in verdicts(data) if part in row.claim]
-    return found
+def verdict_of(data: dict, name: str) -> str:
+    (status,) = [row.status for row in verdicts(data) if row.name == name]
+    return status
 
 
 def fineweb_edu() -> dict:
-    """The inputs of a model of GPT-2's vocabulary and context on FineWeb-Edu's sample of ten billion tokens."""
+    """The inputs for a model with GPT-2's vocabulary and context on FineWeb-Edu's sample of ten billion tokens."""
     data = inputs()
     sample = {"config": "sample-10BT", "split": "train"}
     corpus = {"source": "hub", "repo": "HuggingFaceFW/fineweb-edu", "commit": "c" * 40, "selection": sample}

@@ -1,19 +1,15 @@
 """Where the page says its results came from."""
 
 import copy
-import json
 
+import pytest
 from ruamel.yaml import YAML
 
 from gpt2.report.lineage import changes, environment, lineage
-from tests.report.inputs import (
-    HOSTILE,
-    LINEAGE,
-    LOCK,
-)
+from tests.report.inputs import CONTROLS, HOSTILE, LINEAGE, LOCK
 
 
-def test_lineage_tells_what_is_recorded_and_what_is_not(page):
+def test_lineage_shows_what_is_recorded_and_what_is_not(page):
     recorded, missing = LINEAGE
     assert recorded["params"] == {"seed": 1, "train.lr": 0.001, "train.note": HOSTILE}
     assert missing == {"stage": "evaluate_parity"}
@@ -23,17 +19,24 @@ def test_lineage_tells_what_is_recorded_and_what_is_not(page):
     assert lineage(["pretrain"], changed)[0]["hash"] != recorded["hash"]
 
 
-def test_what_differs_from_the_sample_makes_this_run_of_it(page):
+@pytest.mark.parametrize("note", [HOSTILE, CONTROLS[:-1], "a: b # c", "1e-05", ""])
+def test_changes_are_a_profile_of_what_differs_from_the_sample(note):
     sample = {"seed": 1, "train": {"lr": 0.5, "steps": 3, "lora": {"rank": 1}, "note": None}, "tokens": {"a": ["x"]}}
-    own = {"train": {"lr": 1e-05, "steps": 3, "lora": {"rank": 2}, "note": HOSTILE}, "tokens": {"a": ["x", "# y: z"]}}
-    lock = {"stages": {"a": {"cmd": "", "params": {"params.yaml": {"seed": 1, "train": own["train"]}}}}}
-    lock["stages"]["b"] = {"cmd": "", "params": {"params.yaml": {"tokens.a": own["tokens"]["a"]}}}
-    stages = lineage(["a", "b", "c"], lock)
-    overlay = {"tokens": own["tokens"], "train": {name: own["train"][name] for name in ("lr", "lora", "note")}}
-    assert YAML(typ="safe", pure=True).load(changes(stages, sample)) == overlay
-    del lock["stages"]["a"], lock["stages"]["b"]
-    assert changes(lineage(["a", "b", "c"], lock), sample) == ""
-    assert f"train:\n  lr: 0.001\n  note: {json.dumps(HOSTILE, ensure_ascii=False)}" in page.text("pre", dir="auto")
+    train = {"lr": 1e-05, "steps": 3, "lora": {"rank": 2}, "note": note}
+    lock = {
+        "stages": {
+            "a": {"cmd": "", "params": {"params.yaml": {"seed": 1, "train": train}}},
+            "b": {"cmd": "", "params": {"params.yaml": {"tokens.a": ["x", "y"]}}},
+        }
+    }
+    profile = {"tokens": {"a": ["x", "y"]}, "train": {"lr": 1e-05, "lora": {"rank": 2}, "note": note}}
+    assert YAML(typ="safe", pure=True).load(changes(lineage(["a", "b", "c"], lock), sample)) == profile
+    assert changes(lineage(["a", "b"], {}), sample) == ""
+
+
+def test_the_page_shows_the_changed_params(page):
+    (text,) = page.text("pre", dir="auto")[-1:]
+    assert YAML(typ="safe", pure=True).load(text) == {"train": {"lr": 0.001, "note": HOSTILE}}
 
 
 def test_the_environment_names_no_machine():

@@ -1,4 +1,4 @@
-"""The page in a real browser: what the attention viewer shows against the numbers that it was given, and the tables."""
+"""The page in a real browser: the attention viewer shows the numbers that it was given, and the tables sort."""
 
 import base64
 import re
@@ -18,18 +18,18 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the path (Debian: apt-get install chromium)")
 
 TOKENS = (["A", "·cat", "·sat", "·on", "·a", "·cat"], [HOSTILE, "\\xe2\\x80", "שלום", "😀", "·b"])
-OTHER_TOKENS = (["A", "·cat", "·sat·on", "·a·cat"], TOKENS[1])  # of the same prompts, by another vocabulary
+OTHER_TOKENS = (["A", "·cat", "·sat·on", "·a·cat"], TOKENS[1])  # the same prompts in another vocabulary
 VOCABULARIES = {"trained": TOKENS, "initial": OTHER_TOKENS}
 KINDS = ("previous_token", "first_token", "duplicate_token", "induction", "entropy")
 SHAPES = {"trained": (2, 3), "initial": (3, 2)}  # layers, heads
 
-HEAT = "getComputedStyle(document.documentElement).getPropertyValue('--heat')"  # colour of a weight of 1
+HEAT = "getComputedStyle(document.documentElement).getPropertyValue('--heat')"  # color of a weight of 1
+FIRST_PIXEL = "b => Array.from(b.firstChild.getContext('2d').getImageData(0, 0, 1, 1).data)"
 
 
 def random_attention(n_layer: int, n_head: int, T: int, seed: int) -> np.ndarray:
-    """Attention (L, H, T, T): every row a distribution over the past, uneven enough for shares of many sizes."""
-    drawn = np.random.default_rng(seed).gamma(0.4, size=(n_layer, n_head, T, T)) + 1e-3
-    drawn = np.tril(drawn)
+    """Attention (L, H, T, T): every row is a distribution over the past, with small and large weights."""
+    drawn = np.tril(np.random.default_rng(seed).gamma(0.4, size=(n_layer, n_head, T, T)) + 1e-3)
     return drawn / drawn.sum(-1, keepdims=True)
 
 
@@ -44,6 +44,7 @@ def encoded(weights: np.ndarray) -> str:
 
 
 def viewer_data() -> dict:
+    """Two models with different vocabularies, heads and token ids."""
     models = []
     for number, (name, (n_layer, n_head)) in enumerate(SHAPES.items()):
         prompts = [
@@ -69,7 +70,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
-    """The viewer by itself and the whole report, on disk."""
+    """The viewer alone and the whole report, on disk."""
     place, data = tmp_path_factory.mktemp("page"), inputs()
     data["attention"]["attention"] = viewer_data()
     places = {"model": ["trained"] * 4 + ["initial"], "layer": [0, 0, 0, 1, 1], "head": [0, 1, 2, 0, 1]}
@@ -83,7 +84,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def opened(browser, files) -> Iterator[Callable[..., Page]]:
-    """Opens a page from disk with the network cut. Whatever it asks for or complains of fails the test."""
+    """Opens a page from disk, offline. Any request, console message, dialog or error of the page fails the test."""
     complaints, contexts = [], []
 
     def open_page(name: str = "explorer", hash: str = "", **context: object) -> Page:
@@ -102,6 +103,10 @@ def opened(browser, files) -> Iterator[Callable[..., Page]]:
     assert not complaints
 
 
+def text(page: Page, part: str) -> str:
+    return page.locator(f"#viewer-{part}").text_content()
+
+
 def head(page: Page, layer: int, head: int):
     return page.locator(f"#viewer-heads button[data-layer='{layer}'][data-head='{head}']")
 
@@ -110,22 +115,27 @@ def token(page: Page, side: str, number: int):
     return page.locator(f"#viewer-{side} button").nth(number)
 
 
-def shares(page: Page, side: str) -> list[float | None]:
-    """The numbers beside the tokens of one side."""
-    texts = page.locator(f"#viewer-{side} .share").all_text_contents()
+def shown(page: Page, side: str) -> list[float | None]:
+    """The weights beside the tokens of one side."""
+    texts = page.locator(f"#viewer-{side} .weight").all_text_contents()
     return [float(text) if text else None for text in texts]
 
 
 def expected(row: np.ndarray, threshold: float = 0) -> list:
-    """Of a row or column of attention what is to be shown: nothing for a token that is not attended to."""
+    """What must be shown of a row or column of attention: nothing where the weight is 0 or below the threshold."""
     return [pytest.approx(value, abs=6e-4) if value > max(threshold, 1e-9) else None for value in row]
 
 
-def test_it_says_what_the_head_is_and_draws_its_lines(opened):
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def test_the_selected_head_is_described_and_its_lines_are_drawn(opened):
     page = opened()
     head(page, 1, 2).click()
-    assert page.locator("#viewer-title").text_content() == "Layer 1, head 2"
-    assert page.locator("#viewer-scores").text_content().endswith(" · induction 0.120 · entropy 0.120")
+    assert text(page, "title") == "Layer 1, head 2"
+    assert text(page, "scores").endswith(" · induction 0.120 · entropy 0.120")
     assert head(page, 1, 2).get_attribute("aria-checked") == "true"
     weights = ATTENTION["trained", 0][1, 2]
     drawn = {
@@ -139,7 +149,7 @@ def test_it_says_what_the_head_is_and_draws_its_lines(opened):
 
 def test_every_thumbnail_shows_its_head(opened):
     page = opened()
-    for (layer, number), _ in np.ndenumerate(np.empty(SHAPES["trained"])):
+    for layer, number in np.ndindex(SHAPES["trained"]):
         alpha = head(page, layer, number).evaluate(
             "b => Array.from(b.firstChild.getContext('2d').getImageData(0, 0, 6, 6).data).filter((_, i) => i % 4 == 3)"
         )
@@ -147,68 +157,62 @@ def test_every_thumbnail_shows_its_head(opened):
         np.testing.assert_allclose(np.reshape(alpha, (6, 6)), np.tril(10 + 245 * np.sqrt(weights)), atol=1.5)
 
 
-def test_pointing_at_a_token_shows_its_numbers_and_leaving_hides_them(opened):
-    page, weights = opened(), ATTENTION["trained", 0][0, 0]
-    token(page, "from", 3).hover()
-    assert shares(page, "to") == expected(weights[3]) and shares(page, "from") == [None] * 6
-    assert page.locator("#viewer-lines path").count() == (weights[3] >= 0.01).sum()
-    assert page.locator("#viewer-token").text_content() == "Token “·on” (3): id 3, bytes 20 ff"
-    token(page, "to", 1).hover()
-    assert shares(page, "from") == expected(weights[:, 1])
-    page.locator("#viewer-title").hover()
-    assert shares(page, "from") == shares(page, "to") == [None] * 6
-
-
-def test_a_locked_token_stays_until_it_is_let_go(opened):
+def test_pointing_at_a_token_shows_its_weights_and_a_click_locks_it(opened):
     page, weights = opened(), ATTENTION["trained", 0]
+    token(page, "from", 3).hover()
+    assert shown(page, "to") == expected(weights[0, 0][3]) and shown(page, "from") == [None] * 6
+    assert page.locator("#viewer-lines path").count() == (weights[0, 0][3] >= 0.01).sum()
+    assert text(page, "token") == "Token “·on” (3): id 3, bytes 20 ff"
+    token(page, "to", 1).hover()
+    assert shown(page, "from") == expected(weights[0, 0][:, 1])
+    page.locator("#viewer-title").hover()
+    assert shown(page, "from") == shown(page, "to") == [None] * 6
     token(page, "from", 4).click()
     token(page, "to", 0).hover()
-    assert shares(page, "to") == expected(weights[0, 0][4])
-    assert token(page, "from", 4).get_attribute("aria-pressed") == "true"
-    head(page, 1, 1).click()  # another head: the token stays
-    assert shares(page, "to") == expected(weights[1, 1][4])
+    assert shown(page, "to") == expected(weights[0, 0][4])
+    head(page, 1, 1).click()  # another head keeps the token
+    assert shown(page, "to") == expected(weights[1, 1][4])
     token(page, "from", 4).click()
     page.locator("#viewer-title").hover()
-    assert shares(page, "to") == [None] * 6
+    assert shown(page, "to") == [None] * 6
     token(page, "to", 2).click()
     page.evaluate("document.activeElement.blur()")
-    page.keyboard.press("Escape")  # wherever the focus is
+    press(page, "Escape")
     page.locator("#viewer-title").hover()
-    assert shares(page, "from") == [None] * 6
+    assert shown(page, "from") == [None] * 6
 
 
-def test_shares_below_the_threshold_are_not_shown(opened):
+def test_weights_below_the_threshold_are_not_shown(opened):
     page, weights = opened(), ATTENTION["trained", 0][0, 0]
     page.locator("#viewer-threshold").fill("0.2")
-    assert page.locator("#viewer-threshold-value").text_content() == "0.20"
+    assert text(page, "threshold-value") == "0.20"
     assert page.locator("#viewer-lines path").count() == (weights >= 0.2).sum() < (weights >= 0.01).sum()
     token(page, "from", 5).click()
-    assert shares(page, "to") == expected(weights[5], threshold=0.2)
+    assert shown(page, "to") == expected(weights[5], threshold=0.2)
 
 
-def test_without_the_first_token_the_rest_sums_to_one_and_what_is_hidden_is_told(opened):
+def test_hiding_the_first_token_rescales_the_rest_and_reports_the_hidden_weight(opened):
     page, weights = opened(), ATTENTION["trained", 0][0, 1]
     head(page, 0, 1).click()
     token(page, "from", 5).click()
     page.locator("#viewer-sink").check()
     rest = weights[5].copy()
     rest[0] = 0
-    assert shares(page, "to") == expected(rest / rest.sum())
-    own, mean = re.findall(r"\d\.\d{3}", page.locator("#viewer-hidden").text_content())
+    assert shown(page, "to") == expected(rest / rest.sum())
+    own, mean = re.findall(r"\d\.\d{3}", text(page, "hidden"))
     assert float(own) == pytest.approx(weights[5, 0], abs=6e-4)
     assert float(mean) == pytest.approx(weights[1:, 0].mean(), abs=6e-4)
-    token(page, "from", 0).click()  # it has nothing else to attend to
-    assert shares(page, "to") == [None] * 6
+    token(page, "from", 0).click()  # it attends to nothing else
+    assert shown(page, "to") == [None] * 6
     page.locator("#viewer-sink").uncheck()
-    assert shares(page, "to") == expected(weights[0]) and not page.locator("#viewer-hidden").text_content()
+    assert shown(page, "to") == expected(weights[0]) and not text(page, "hidden")
 
 
 def test_another_model_and_another_prompt(opened):
     page = opened()
     head(page, 1, 2).click()
     page.locator("#viewer-model").select_option(index=1)
-    assert page.locator("#viewer-heads button").count() == 6
-    assert page.locator("#viewer-title").text_content() == "Layer 1, head 1"  # it has no head 2
+    assert text(page, "title") == "Layer 1, head 1"  # it has no head 2
     token(page, "from", 1).click()
     page.locator("#viewer-model").select_option(index=0)
     assert token(page, "from", 1).get_attribute("aria-pressed") == "true"  # the same token there
@@ -217,53 +221,43 @@ def test_another_model_and_another_prompt(opened):
     assert page.locator("#viewer-tokens [aria-pressed=true]").count() == 0  # another one
     page.locator("#viewer-prompt").select_option(index=1)
     token(page, "from", 4).click()
-    assert shares(page, "to") == expected(ATTENTION["initial", 1][1, 1][4])
-    assert page.locator("#viewer-token").text_content().startswith("Token “·b” (4): id 104,")
+    assert shown(page, "to") == expected(ATTENTION["initial", 1][1, 1][4])
+    assert text(page, "token").startswith("Token “·b” (4): id 104,")
 
 
-def test_the_keyboard_does_all_that_the_pointer_does(opened):
-    page, weights = opened(), ATTENTION["trained", 0]
+def test_the_keyboard_can_do_what_the_pointer_can(opened):
+    page, weights = opened(), ATTENTION["trained", 0][1, 1]
     head(page, 0, 0).focus()
-    for key in ("ArrowRight", "ArrowDown", "ArrowDown"):  # the last has nowhere to go
-        page.keyboard.press(key)
-    assert page.locator("#viewer-title").text_content() == "Layer 1, head 1"
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.dataset.side") == "from"
-    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp"):
-        page.keyboard.press(key)
-    assert shares(page, "to") == expected(weights[1, 1][2])
-    page.keyboard.press("Enter")
-    page.keyboard.press("ArrowDown")
-    assert shares(page, "to") == expected(weights[1, 1][2])  # locked
-    page.keyboard.press("Escape")
-    page.keyboard.press("ArrowRight")
-    assert shares(page, "from") == expected(weights[1, 1][:, 3])
+    press(page, "ArrowRight", "ArrowDown", "ArrowDown")  # the last one cannot move
+    assert text(page, "title") == "Layer 1, head 1"
+    press(page, "Tab", "ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp")
+    assert shown(page, "to") == expected(weights[2])
+    press(page, "Enter", "ArrowDown")
+    assert shown(page, "to") == expected(weights[2])  # locked
+    press(page, "Escape", "ArrowRight")
+    assert shown(page, "from") == expected(weights[:, 3])
     page.locator("#viewer-map").focus()
-    for key in ("ArrowUp", "ArrowUp", "ArrowRight", "ArrowRight"):
-        page.keyboard.press(key)
-    told = page.locator("#viewer-cell").text_content()
-    assert told == f"“·on” (3) pays {weights[1, 1][3, 2]:.3f} of its attention to “·sat” (2)"
-    page.keyboard.press("Enter")
+    press(page, "ArrowUp", "ArrowUp", "ArrowRight", "ArrowRight")
+    assert text(page, "cell") == f"“·on” (3) attends to “·sat” (2) with weight {weights[3, 2]:.3f}"
+    press(page, "Enter")
     assert token(page, "from", 3).get_attribute("aria-pressed") == "true"
 
 
-def test_pointing_at_the_map_reads_out_its_cells(opened):
+def test_pointing_at_the_map_describes_its_cells(opened):
     page, weights = opened(), ATTENTION["trained", 0][0, 0]
     side = page.locator("#viewer-map").bounding_box()["width"]
-    told = []
+    texts = []
     for x in range(1, int(side), 12):  # along the last row, through the labels and every cell
         page.locator("#viewer-map").hover(position={"x": x, "y": side - 4})
-        told.append(page.locator("#viewer-cell").text_content())
-    cells = [f"“·cat” (5) pays {weights[5, s]:.3f} of its attention to “{TOKENS[0][s]}” ({s})" for s in range(6)]
-    assert list(dict.fromkeys(told)) == cells
-    assert shares(page, "to") == expected(weights[5])
-    page.locator("#viewer-map").hover(position={"x": side - 4, "y": side / 2})  # later tokens are not attended to
-    assert page.locator("#viewer-cell").text_content() == cells[5]
-    page.locator("#viewer-map").click(position={"x": side - 4, "y": side / 2})  # nor locked
-    assert page.locator("#viewer-tokens [aria-pressed=true]").count() == 0
+        texts.append(text(page, "cell"))
+    cells = [f"“·cat” (5) attends to “{TOKENS[0][s]}” ({s}) with weight {weights[5, s]:.3f}" for s in range(6)]
+    assert list(dict.fromkeys(texts)) == cells
+    assert shown(page, "to") == expected(weights[5])
+    page.locator("#viewer-map").click(position={"x": side - 4, "y": side / 2})  # no cell: a later token
+    assert text(page, "cell") == cells[5] and page.locator("#viewer-tokens [aria-pressed=true]").count() == 0
     page.locator("#viewer-map").click(position={"x": side - 4, "y": side - 4})
     assert token(page, "from", 5).get_attribute("aria-pressed") == "true"
-    page.set_viewport_size({"width": 900, "height": 700})  # drawn anew without a complaint
+    page.set_viewport_size({"width": 900, "height": 700})  # redraws without an error
     page.locator("#viewer-map").click(position={"x": side / 3, "y": side / 3})
 
 
@@ -278,23 +272,19 @@ def test_a_link_opens_the_same_view(opened):
     assert page.url.endswith(hash)
     again = opened(hash=hash)
     for part in ("title", "token", "hidden", "threshold-value", "from", "to"):
-        assert again.locator(f"#viewer-{part}").text_content() == page.locator(f"#viewer-{part}").text_content()
+        assert text(again, part) == text(page, part)
     assert again.locator("#viewer-model").input_value() == "1" and again.locator("#viewer-sink").is_checked()
 
 
-def test_a_wrong_link_shows_what_there_is(opened):
+def test_a_link_to_something_missing_shows_what_exists(opened):
     page = opened(hash="#viewer&model=<b>&prompt=9&layer=-1&head=1e9&token=99&threshold=x&side=up")
-    assert page.locator("#viewer-title").text_content() == "Layer 0, head 0"
-    assert shares(page, "to") == [None] * 6
-    page.evaluate("location.hash = '#viewer&layer=1&head=2&token=2'")
-    page.locator("#viewer-title", has_text="Layer 1, head 2").wait_for()
-    assert shares(page, "to") == expected(ATTENTION["trained", 0][1, 2][2])
+    assert text(page, "title") == "Layer 0, head 0"
+    assert shown(page, "to") == [None] * 6
     page.evaluate("location.hash = '#viewer&model=initial&layer=2&head=1&token=3'")  # fewer tokens, other heads
     page.locator("#viewer-title", has_text="Layer 2, head 1").wait_for()
-    assert shares(page, "to") == expected(ATTENTION["initial", 0][2, 1][3])
+    assert shown(page, "to") == expected(ATTENTION["initial", 0][2, 1][3])
     page.evaluate("location.hash = '#viewer&model=trained'")  # which has no layer 2
     page.locator("#viewer-title", has_text="Layer 1, head 1").wait_for()
-    assert page.locator("#viewer-cell").text_content().startswith("“·on” (3) pays")
 
 
 @pytest.mark.parametrize("name", ["explorer", "report"])
@@ -303,34 +293,28 @@ def test_hostile_text_is_text(opened, name):
     page.locator("#viewer-prompt").select_option(index=1)
     assert page.locator("#viewer-from bdi").all_text_contents() == TOKENS[1]
     token(page, "to", 0).hover()
-    assert HOSTILE in page.locator("#viewer-token").text_content()
+    assert HOSTILE in text(page, "token")
     assert page.locator("img[src=x]").count() == 0
-    assert page.locator("script").count() == {"explorer": 2, "report": 3}[name]  # data, viewer, sorting of tables
     widths = page.locator("#viewer-tokens button").evaluate_all("all => all.map((b) => b.scrollWidth - b.clientWidth)")
-    assert max(widths) <= 0  # long tokens are cut, not spilled
+    assert max(widths) <= 0  # long tokens are cut and do not overflow
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (360, "light")])
 @pytest.mark.parametrize("name", ["explorer", "report"])
-def test_it_fits_desktop_and_phone_in_both_schemes(opened, name, width, scheme):
+def test_pages_fit_desktop_and_phone_in_both_schemes(opened, name, width, scheme):
     page = opened(name, viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     red, green, blue = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))
     assert (max(red, green, blue) < 60) == (scheme == "dark")
     heat = [int(part) for part in page.evaluate(HEAT).split()]
-    first = head(page, 0, 0).evaluate("b => Array.from(b.firstChild.getContext('2d').getImageData(0, 0, 1, 1).data)")
-    assert first == [*heat, 255]  # the first token attends to itself alone
-
-
-def test_a_change_of_scheme_is_followed(opened):
-    page, first_pixel = opened(), "b => Array.from(b.firstChild.getContext('2d').getImageData(0, 0, 1, 1).data)"
-    page.emulate_media(color_scheme="dark")
+    assert head(page, 0, 0).evaluate(FIRST_PIXEL) == [*heat, 255]  # the first token attends only to itself
+    page.emulate_media(color_scheme={"light": "dark", "dark": "light"}[scheme])
     page.evaluate("new Promise(requestAnimationFrame)")
-    assert head(page, 0, 0).evaluate(first_pixel) == [*map(int, page.evaluate(HEAT).split()), 255]
+    assert head(page, 0, 0).evaluate(FIRST_PIXEL) == [*map(int, page.evaluate(HEAT).split()), 255] != [*heat, 255]
 
 
-def test_paper_has_no_controls_and_a_page_without_scripts_says_so(opened):
-    for name in ("report", "explorer"):  # the one has figures in its place
+def test_print_has_no_controls_and_a_page_without_scripts_asks_for_them(opened):
+    for name in ("report", "explorer"):  # the report has figures instead
         page = opened(name)
         page.emulate_media(media="print")
         assert page.locator("#viewer").is_visible() == (name == "explorer")
@@ -339,9 +323,9 @@ def test_paper_has_no_controls_and_a_page_without_scripts_says_so(opened):
     assert page.locator("#viewer-absent").is_visible() and not page.locator("#viewer").is_visible()
 
 
-def test_a_table_sorts_both_ways_and_back_and_leads_to_the_viewer(opened):
+def test_a_table_sorts_both_ways_and_back_and_links_to_the_viewer(opened):
     page = opened("report")
-    page.locator("summary", has_text="The scores in numbers").click()
+    page.locator("summary", has_text="All scores as a table").click()
     table = page.locator("#attention table.sortable")
     column = table.locator("th").nth(3)
     orders = {
@@ -355,7 +339,13 @@ def test_a_table_sorts_both_ways_and_back_and_leads_to_the_viewer(opened):
         assert column.get_attribute("aria-sort") == order
         assert table.locator("td:nth-child(4)").all_text_contents() == scores
     column.get_by_role("button").click()
-    assert table.locator("td:nth-child(3)").all_text_contents() == ["0", "1", "0", "2", "1"]  # equal ones stay in order
+    assert table.locator("td:nth-child(3)").all_text_contents() == [
+        "0",
+        "1",
+        "0",
+        "2",
+        "1",
+    ]  # equal rows keep their order
     table.locator("a").last.click()
     page.locator("#viewer-title", has_text="Layer 1, head 1").wait_for()
     assert page.locator("#viewer-model").input_value() == "1"

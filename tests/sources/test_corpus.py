@@ -1,9 +1,6 @@
-"""The corpus from tables: what is copied, what is rewritten, where it is cut."""
+"""The corpus from tables: which columns it has, where it is cut."""
 
-import errno
-import os
-import shutil
-
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,29 +10,28 @@ from hypothesis import strategies as st
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import read_json, sha256
-from gpt2.sources.corpus import ROW_GROUP_BYTES, Budget, write_parts
-from tests.sources.sections import section
-from tests.sources.test_tables import write
+from gpt2.config.data import CorpusParams
+from gpt2.sources.corpus import BATCH_ROWS, Budget, write_parts
+from tests.sources.test_tables import WORDS, write
 
 ROWS = [{"text": f"Text {i}. " * (i % 7), "url": f"u{i}", "token_count": 3 * (i % 7)} for i in range(600)]
-FORMATS = [".parquet", ".jsonl", ".json", ".csv", ".tsv"]
+SUFFIXES = [".parquet", ".jsonl", ".json", ".csv", ".tsv"]
 
 
 @pytest.fixture
 def convert(tmp_path):
-    """Runs the source on files of `folder`; gives the manifest and the tables of the parts."""
+    """Reads the files of `folder`; returns the manifest and the tables of the parts."""
     folder = tmp_path / "corpus"
     folder.mkdir()
 
-    def run(**changes) -> tuple[dict, list[pa.Table]]:
+    def run(**params) -> tuple[dict, list[pa.Table]]:
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
         out.mkdir()
-        write_parts(section("corpus", source="local", **{"local__files": "**", **changes}), folder, out)
+        write_parts(CorpusParams(source="local", **params), folder, out)
         manifest = read_json(out / "manifest.json")
         names = sorted(path.name for path in out.glob("*.parquet"))
         assert names == [file["part"] for file in manifest["files"] if "part" in file]
         assert manifest["rows"] == sum(file["rows"] for file in manifest["files"])
-        assert sorted(path.name for path in out.iterdir()) == ["manifest.json", *names]
         return manifest, [pq.read_table(out / name) for name in names]
 
     run.folder = folder
@@ -46,40 +42,40 @@ def texts(tables: list[pa.Table]) -> list[str]:
     return [text for table in tables for text in table["text"].to_pylist()]
 
 
-def test_parquet_with_texts_in_place_is_copied_byte_for_byte(convert, tmp_path):
+def test_each_file_becomes_a_part(convert):
     (convert.folder / "deep").mkdir()
-    for name in ("b.parquet", "deep/a.parquet"):
+    for name in ("b.parquet", "deep/a.csv"):
         write(convert.folder / name, ROWS)
+    (convert.folder / "notes.txt").write_text("no table")
     manifest, tables = convert()
-    assert [file["file"] for file in manifest["files"]] == ["b.parquet", "deep/a.parquet"]
-    for number, file in enumerate(manifest["files"]):
-        source, part = convert.folder / file["file"], tmp_path / "out1" / f"part_0000{number}.parquet"
-        assert source.read_bytes() == part.read_bytes() and file["sha256"] == sha256(part)
-        assert source.stat().st_ino != part.stat().st_ino and file["bytes"] == part.stat().st_size
-    assert len(tables) == 2 and manifest["rows"] == 1200 and manifest["source"] == "local"
-    assert convert(max_files=1)[0]["files"] == manifest["files"][:1]
+    assert [file["file"] for file in manifest["files"]] == ["b.parquet", "deep/a.csv"] and manifest["rows"] == 1200
+    assert manifest["source"] == "local" and [len(table) for table in tables] == [600, 600]
+    for file in manifest["files"]:
+        path = convert.folder / file["file"]
+        assert (file["sha256"], file["bytes"]) == (sha256(path), path.stat().st_size)
 
 
 @pytest.mark.parametrize("limits", [{}, {"max_documents": 333}, {"max_tokens": 2000}])
 def test_every_format_gives_the_same_texts(convert, limits):
+    rows = [*ROWS, *({"text": word, "url": word, "token_count": 1} for word in WORDS)]
     found = {}
-    for suffix in FORMATS:
-        write(convert.folder / f"a{suffix}", [{**row, "token_count": str(row["token_count"])} for row in ROWS])
-    write(convert.folder / "a.parquet", ROWS)
-    for suffix in FORMATS:
-        manifest, tables = convert(local__files=f"a{suffix}", **limits)
+    for suffix in SUFFIXES:
+        write(convert.folder / f"a{suffix}", [{**row, "token_count": str(row["token_count"])} for row in rows])
+    write(convert.folder / "a.parquet", rows)
+    for suffix in SUFFIXES:
+        manifest, tables = convert(files=f"a{suffix}", **limits)
         found[suffix] = texts(tables)
         assert manifest["rows"] == len(found[suffix]) and tables[0].schema.metadata is None
-    assert all(own == found[".parquet"] for own in found.values())
-    n = limits.get("max_documents", len(ROWS))
+    assert all(read == found[".parquet"] for read in found.values())
+    n = limits.get("max_documents", len(rows))
     if "max_tokens" in limits:
-        sums = pd.Series([row["token_count"] for row in ROWS]).cumsum()
+        sums = np.cumsum([row["token_count"] for row in rows])
         n = int((sums <= 2000).sum())
         assert 0 < n < 600 and sums[n] > 2000
-    assert found[".csv"] == [row["text"] for row in ROWS[:n]]
+    assert found[".csv"] == [row["text"] for row in rows[:n]]
 
 
-def test_a_renamed_column_takes_the_others_along(convert):
+def test_other_columns_come_along_but_for_a_split_and_another_text(convert):
     write(convert.folder / "a.parquet", [{"split": "test", **row} for row in ROWS])
     manifest, (table,) = convert()
     assert table.column_names == ["text", "url", "token_count"] and table.to_pylist() == ROWS
@@ -87,6 +83,13 @@ def test_a_renamed_column_takes_the_others_along(convert):
     manifest, (table,) = convert(text_column="url")
     assert table.column_names == ["text", "token_count"] and texts([table]) == [row["url"] for row in ROWS]
     assert manifest["files"][0]["left_out"] == ["split", "text"]
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_texts_of_any_arrow_type(convert, kind):
+    pq.write_table(pa.table({"text": pa.array(["a", "b", "a"]).cast(kind)}), convert.folder / "a.parquet")
+    _, (table,) = convert()
+    assert table.schema.field("text").type == pa.string() and texts([table]) == ["a", "b", "a"]
 
 
 def test_a_limit_may_end_between_files(convert):
@@ -97,7 +100,7 @@ def test_a_limit_may_end_between_files(convert):
     manifest, tables = convert(max_documents=23)
     assert [len(table) for table in tables] == [10, 10, 3]
     total = sum(row["token_count"] for row in ROWS[:10])
-    write(convert.folder / "b.parquet", ROWS[6:10])  # whose first text is longer than the rest of the budget
+    write(convert.folder / "b.parquet", ROWS[6:10])  # its first text is longer than the rest of the budget
     manifest, tables = convert(max_tokens=total + 1)
     assert [file["rows"] for file in manifest["files"]] == [10, 0] and len(tables) == 1
 
@@ -106,8 +109,7 @@ def test_a_limit_may_end_between_files(convert):
 def test_a_budget_takes_the_longest_beginning_that_fits(batches, documents, tokens):
     budget, taken = Budget(documents, tokens), []
     for counts in batches:
-        batch = pa.record_batch({"token_count": pa.array(counts, pa.int64())})
-        taken += counts[: budget.take(batch)]
+        taken += counts[: budget.take(np.array(counts, dtype=np.int64))]
         if budget.spent:
             break
     everything = [count for counts in batches for count in counts]
@@ -115,126 +117,74 @@ def test_a_budget_takes_the_longest_beginning_that_fits(batches, documents, toke
     while tokens is not None and sum(everything[:n]) > tokens:
         n -= 1
     assert everything[: len(taken)] == taken
-    assert len(taken) == n or everything[len(taken) : n] == [0] * (n - len(taken))  # spent: texts of no token are left
+    assert len(taken) == n or everything[len(taken) : n] == [0] * (n - len(taken))  # spent: only empty texts are left
 
 
-def test_what_is_not_utf8_is_replaced_and_counted(convert):
-    (convert.folder / "a.jsonl").write_bytes(b'{"text": "a\xff"}\n{"text": "b"}\n')
-    manifest, tables = convert()
-    assert texts(tables) == ["a\ufffd", "b"] and manifest["files"][0]["replaced"] == 1
-
-
-@pytest.mark.parametrize("column", ["text", "body"])  # a file that is copied, and one that is rewritten
-def test_bytes_that_are_not_utf8_come_through_parquet_as_they_are(convert, column):
+def test_bytes_that_are_not_utf8_come_through_parquet_as_they_are(convert):
     """The reader of the corpus replaces and counts them."""
     invalid = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
-    pq.write_table(pa.table({column: invalid}), convert.folder / "a.parquet")
-    _, (table,) = convert(text_column=column)
+    pq.write_table(pa.table({"text": invalid}), convert.folder / "a.parquet")
+    _, (table,) = convert()
     assert table["text"].cast(pa.binary()).to_pylist() == [b"\xff"]
 
 
-@pytest.mark.parametrize("column", ["text", "body"])
-def test_parquet_is_read_before_it_is_part_of_the_corpus(convert, column):
-    path = convert.folder / "a.parquet"
-    pq.write_table(pa.table({column: [str(i) for i in range(9999)]}), path)
-    content = path.read_bytes()
-    path.write_bytes(content[:1000] + bytes(5000) + content[6000:])
-    with pytest.raises(InputError, match=r"/a.parquet: damaged at or after row \d+: "):
-        convert(text_column=column)
-
-
-def test_no_column_may_be_there_twice(convert):
-    pq.write_table(pa.table([["a"], [1], [2]], names=["text", "n", "n"]), convert.folder / "a.parquet")
-    with pytest.raises(InputError, match="/a.parquet: 2 columns are called 'n'$"):
-        convert()
-
-
-def test_a_full_disk_is_that_of_the_part(convert, monkeypatch):
-    def full(source, destination):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
-
-    write(convert.folder / "a.parquet", ROWS)
-    monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(OSError, match=r"No space left on device: '.*/out1/part_00000.parquet'$"):
-        convert()
-
-
-def test_row_groups_are_bounded(convert, tmp_path):
-    """Else whoever reads the part would have to hold all of it."""
-    write(convert.folder / "a.jsonl", [{"text": f"{i} " * 10_000} for i in range(1000, 2500)])
+def test_a_few_rows_are_in_memory_at_a_time(convert, tmp_path):
+    write(convert.folder / "a.jsonl", [{"text": str(i)} for i in range(3 * BATCH_ROWS)])
     convert()
     metadata = pq.read_metadata(tmp_path / "out1" / "part_00000.parquet")
-    sizes = [metadata.row_group(i).num_rows * 50_000 for i in range(metadata.num_row_groups)]
-    assert len(sizes) == 3 and max(sizes) < 1.1 * ROW_GROUP_BYTES
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [BATCH_ROWS] * 3
+
+
+def test_damaged_parquet(convert):
+    path = convert.folder / "a.parquet"
+    pq.write_table(pa.table({"text": [str(i) for i in range(9999)]}), path)
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + bytes(5000) + content[6000:])
+    with pytest.raises(InputError, match=r"/a.parquet: damaged after row \d+: "):
+        convert()
+    path.write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"/a.parquet: not a parquet file: "):
+        convert()
+
+
+COUNTS = "max_tokens needs whole numbers in a column 'token_count'; set max_documents instead"
 
 
 @pytest.mark.parametrize(
-    ("name", "rows", "changes", "message"),
+    ("name", "rows", "params", "message"),
     [
-        ("a.jsonl", [{"text": None}], {}, "{}/a.jsonl, line 1: text = None: expected a text"),
-        ("a.jsonl", [{"body": "a"}], {}, "{}/a.jsonl, line 1: no column 'text'; it has body"),
+        ("a.jsonl", [{"text": None}], {}, "{}/a.jsonl, row 1: text = None: expected a text"),
+        ("a.jsonl", [{"text": "a"}, {"body": "a"}], {}, "{}/a.jsonl, row 2: no column 'text'; it has body"),
         ("a.parquet", [{"body": "a"}], {}, "{}/a.parquet: no column 'text'; it has body"),
         ("a.parquet", [{"text": 1}], {}, "{}/a.parquet: column 'text' holds int64, expected string"),
-        (
-            "a.parquet",
-            [{"text": "a"}, {"text": None}],
-            {},
-            "{}/a.parquet, row 1: column 'text' is null, expected a text",
-        ),
-        (
-            "a.parquet",
-            [{"body": "a"}, {"body": None}],
-            {"text_column": "body"},
-            "{}/a.parquet, row 1: column 'body' is null, expected a text",
-        ),
-        *(
-            (
-                name,
-                rows,
-                {"max_tokens": 5},
-                f"{{}}/{place}: expected whole numbers below 2**32 in a column 'token_count', by which max_tokens "
-                "counts; set max_documents instead",
-            )
-            for name, place, rows in [
-                ("a.parquet", "a.parquet", [{"text": "a"}]),
-                ("a.parquet", "a.parquet", [{"text": "a", "token_count": 1}, {"text": "a", "token_count": None}]),
-                ("a.parquet", "a.parquet", [{"text": "a", "token_count": -1}]),
-                ("a.parquet", "a.parquet", [{"text": "a", "token_count": 2**63 - 1}]),
-                ("a.jsonl", "a.jsonl, line 1", [{"text": "a"}]),
-                ("a.jsonl", "a.jsonl, line 2", [{"text": "a", "token_count": 1}, {"text": "a", "token_count": 0.5}]),
-                ("a.jsonl", "a.jsonl, line 1", [{"text": "a", "token_count": 10**30}]),
-                ("a.csv", "a.csv, line 2", [{"text": "a", "token_count": "many"}]),
-            ]
-        ),
-        (
-            "a.jsonl",
-            [{"text": "a", "token_count": 0}],
-            {"max_tokens": 5},
-            "data.corpus.max_tokens: column 'token_count' holds nothing but 0; set max_documents instead",
-        ),
+        ("a.parquet", [{"text": "a"}, {"text": None}], {}, "{}/a.parquet, row 2: text is null"),
+        ("a.parquet", [{"text": "a"}], {"max_tokens": 5}, "{}/a.parquet: " + COUNTS),
+        ("a.parquet", [{"text": "a", "token_count": None}], {"max_tokens": 5}, "{}/a.parquet: " + COUNTS),
+        ("a.parquet", [{"text": "a", "token_count": -1}], {"max_tokens": 5}, "{}/a.parquet: " + COUNTS),
+        ("a.jsonl", [{"text": "a"}], {"max_tokens": 5}, "{}/a.jsonl: " + COUNTS),
+        ("a.csv", [{"text": "a", "token_count": "0.5"}], {"max_tokens": 5}, "{}/a.csv: " + COUNTS),
         (
             "a.jsonl",
             [{"text": "a", "token_count": 6}],
             {"max_tokens": 5},
-            "data.corpus: no document that max_tokens = 5 has room for in {}/a.jsonl",
+            "data.corpus: no document within max_tokens = 5 in {}/a.jsonl",
         ),
         ("a.jsonl", [], {}, "data.corpus: no document in {}/a.jsonl"),
-        ("a.txt.jsonl", [], {"local__files": "*.txt"}, "data.corpus.local.files = '*.txt': no such file in {}"),
+        ("a.jsonl", [], {"files": "*.txt"}, "data.corpus.files = '*.txt': no such file in {}"),
     ],
 )
-def test_mistakes(convert, name, rows, changes, message):
+def test_mistakes(convert, name, rows, params, message):
     write(convert.folder / name, rows)
     with pytest.raises(InputError) as caught:
-        convert(**changes)
+        convert(**params)
     assert str(caught.value) == message.format(convert.folder)
 
 
 @pytest.mark.realdata
 def test_wikitext(real_data, tmp_path):
     frame = pd.read_parquet(real_data / "wikitext2" / "valid.parquet")
-    params = section("corpus", source="local", local__files="*.parquet")
-    write_parts(params, real_data / "wikitext2", tmp_path)
+    write_parts(CorpusParams(source="local"), real_data / "wikitext2", tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "part_00000.parquet"), frame)
     assert read_json(tmp_path / "manifest.json")["rows"] == len(frame) == 60
-    write_parts(params.model_copy(update={"max_documents": 31}), real_data / "wikitext2", tmp_path)
+    write_parts(CorpusParams(source="local", max_documents=31), real_data / "wikitext2", tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "part_00000.parquet"), frame[:31])

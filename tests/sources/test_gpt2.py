@@ -8,98 +8,66 @@ import torch
 import transformers
 
 from gpt2.common.errors import InputError
-from gpt2.common.files import read_json, sha256
-from gpt2.model.checkpoint import load
-from gpt2.sources.gpt2 import NEEDED, OPTIONAL, copy_model
+from gpt2.common.files import sha256
+from gpt2.model.checkpoint import load, load_with_tokenizer
+from gpt2.sources.gpt2 import copy_model, fetch_model
+from gpt2.tokenizer.tokenizer import Tokenizer
 
-FETCH = """
-from gpt2.sources.pretrained import fetch_model
-from pathlib import Path
-"""
+TAKEN = ["config.json", "merges.txt", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    """A small random GPT-2 as transformers writes it, with files that look like its tokenizer's."""
+    """A small random GPT-2 with its tokenizer, and a file that no one needs."""
     place = tmp_path_factory.mktemp("checkpoint")
     torch.manual_seed(3)
-    config = transformers.GPT2Config(vocab_size=300, n_positions=16, n_embd=32, n_layer=2, n_head=4)
+    config = transformers.GPT2Config(vocab_size=257, n_positions=16, n_embd=32, n_layer=2, n_head=4)
     transformers.GPT2LMHeadModel(config).save_pretrained(place)
-    (place / "vocab.json").write_text('{"a": 0}')
-    (place / "merges.txt").write_text("#version: 0.2\n")
+    Tokenizer([]).save(place)
     (place / "pytorch_model.bin").write_bytes(b"a pickle")
     return place
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
 
 
 def served(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in folder.iterdir()}
 
 
-def test_a_model_from_the_hub_is_byte_for_byte_the_one_served(hub, client, checkpoint, tmp_path):
+def test_a_model_from_the_hub_is_byte_for_byte_the_one_served(hub, checkpoint, out):
     commit = hub.add("model", "owner/gpt2", served(checkpoint))
-    out = tmp_path / "out"
-    out.mkdir()
-    manifest = client.run(f"{FETCH}show(fetch_model('owner/gpt2', 'main', Path({str(out)!r})))")
-    assert sorted(path.name for path in out.iterdir()) == sorted(NEEDED)
-    assert manifest == {
+    assert fetch_model("owner/gpt2", out) == {
         "source": "hub",
         "repo": "owner/gpt2",
         "revision": "main",
         "commit": commit,
         "files": [
             {"file": name, "bytes": (checkpoint / name).stat().st_size, "sha256": sha256(checkpoint / name)}
-            for name in sorted(NEEDED)
+            for name in TAKEN
         ],
     }
+    assert sorted(path.name for path in out.iterdir()) == TAKEN and not hub.downloads("pytorch_model.bin")
     (out / "config.json").write_text("{}")  # does not reach the cache
-    again = tmp_path / "again"
-    again.mkdir()
-    assert manifest == client.run(
-        f"{FETCH}show(fetch_model('owner/gpt2', 'main', Path({str(again)!r})))", HF_HUB_OFFLINE="1"
-    )
-    assert not any("pytorch_model.bin" in each.path for each in hub.requests)
-
+    fetch_model("owner/gpt2", out)
     tokens = torch.arange(16)[None]
     theirs = transformers.GPT2LMHeadModel.from_pretrained(checkpoint).eval()
     with torch.no_grad():
-        ours = load(again).eval()(tokens)
-        torch.testing.assert_close(ours[..., :300], theirs(tokens).logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(load(out).eval()(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_transformers_reads_the_model_from_the_same_cache(hub, client, checkpoint, tmp_path):
-    hub.add("model", "owner/gpt2", served(checkpoint))
-    client.run(f"{FETCH}show(fetch_model('owner/gpt2', 'main', Path({str(tmp_path)!r})))")
-    shapes = client.run("""
-from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained("owner/gpt2")
-show([list(model.transformer.wte.weight.shape), model.transformer.wte.weight[7, 7].item()])""")
-    theirs = transformers.GPT2LMHeadModel.from_pretrained(checkpoint).transformer.wte.weight
-    assert shapes == [[300, 32], theirs[7, 7].item()]
-    assert len([each for each in hub.requests if each.path.endswith("model.safetensors") and each.sent]) == 1
-
-
-def test_a_repository_that_lacks_a_file_is_no_gpt2(hub, client, checkpoint, tmp_path):
-    files = served(checkpoint)
-    del files["merges.txt"]
-    hub.add("model", "owner/bare", files)
-    line = client.run(f"{FETCH}show(refusal(fetch_model, 'owner/bare', 'main', Path({str(tmp_path)!r})))")
-    assert line == "data.gpt2.repo = 'owner/bare': no merges.txt at revision 'main'; expected a GPT-2"
-
-
-def test_a_model_from_a_folder(checkpoint, tmp_path):
-    source, out = tmp_path / "source", tmp_path / "out"
-    shutil.copytree(checkpoint, source)
-    (source / OPTIONAL[0]).write_text("{}")
-    out.mkdir()
+def test_what_transformers_saves_is_enough(checkpoint, tmp_path, out):
+    source = tmp_path / "source"
+    transformers.AutoModelForCausalLM.from_pretrained(checkpoint).save_pretrained(source)
+    transformers.AutoTokenizer.from_pretrained(checkpoint).save_pretrained(source)
+    assert not (source / "merges.txt").exists()
     manifest = copy_model(source, out)
-    names = sorted([*NEEDED, OPTIONAL[0]])
-    assert sorted(path.name for path in out.iterdir()) == [file["file"] for file in manifest["files"]] == names
-    assert manifest["files"][0]["sha256"] == sha256(source / "config.json")
-    assert read_json(out / "config.json") == read_json(source / "config.json")
-    assert manifest["source"] == "local"
-    (source / "vocab.json").unlink()
-    with pytest.raises(InputError, match="vocab.json: no such file; data.gpt2.source = 'local' needs config.json"):
-        copy_model(source, out)
+    names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert [file["file"] for file in manifest["files"]] == names and manifest["source"] == "local"
+    assert load_with_tokenizer(out)[1].vocab_size == 257
 
 
 def truncate(path: Path) -> None:
@@ -107,6 +75,10 @@ def truncate(path: Path) -> None:
 
 
 DAMAGE = {
+    "no file model.safetensors; expected a GPT-2": lambda folder: (folder / "model.safetensors").unlink(),
+    "no file merges.txt; expected a GPT-2": lambda folder: [
+        (folder / name).unlink() for name in ("tokenizer.json", "merges.txt")
+    ],
     "config.json: not valid JSON": lambda folder: (folder / "config.json").write_text("{"),
     "config.json: model_type = None: expected 'gpt2'": lambda folder: (folder / "config.json").write_text("[]"),
     "config.json: model_type = 'bert'": lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'),
@@ -114,14 +86,14 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("said", DAMAGE)
-def test_a_damaged_or_foreign_checkpoint_is_refused_before_it_is_copied(hub, client, checkpoint, tmp_path, said):
-    source, out = tmp_path / "source", tmp_path / "out"
+@pytest.mark.parametrize("reason", DAMAGE)
+def test_a_damaged_or_foreign_checkpoint_is_refused_before_it_is_copied(hub, checkpoint, tmp_path, out, reason):
+    source = tmp_path / "source"
     shutil.copytree(checkpoint, source)
-    out.mkdir()
-    DAMAGE[said](source)
-    with pytest.raises(InputError, match=said):
+    DAMAGE[reason](source)
+    with pytest.raises(InputError, match=reason):
         copy_model(source, out)
     hub.add("model", "owner/gpt2", served(source))
-    assert said in client.run(f"{FETCH}show(refusal(fetch_model, 'owner/gpt2', 'main', Path({str(out)!r})))")
+    with pytest.raises(InputError, match=reason):
+        fetch_model("owner/gpt2", out)
     assert not list(out.iterdir())

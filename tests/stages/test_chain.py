@@ -1,4 +1,4 @@
-"""The whole chain on the smoke profile, run by DVC in a copy of the repository as a user would."""
+"""The whole chain with the smoke profile. DVC runs it in a copy of the repository, as a user would."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from tests.repository import Folder, Repository
 from tests.test_architecture import UNKEYED
 
 pytestmark = pytest.mark.chain
-OTHER = "profiles/gpt2-124m.yaml"  # a profile that is not the chain's
+OTHER = "profiles/gpt2-124m.yaml"  # another profile than that of the chain
 DOWNSTREAM = [
     "finetune_classification",
     "finetune_instruction",
@@ -39,8 +39,8 @@ def test_every_stage_ran_and_a_second_repro_does_nothing(chain):
     assert "up to date" in chain.ok("dvc", "status")
 
 
-def test_verify_tells_the_committed_results_from_others(chain):
-    assert chain.ok(sys.executable, "-m", "stages.verify").startswith("equal: dvc.lock is the committed one")
+def test_verify_compares_the_results_with_the_committed_ones(chain):
+    assert chain.ok(sys.executable, "-m", "stages.verify").startswith("equal: dvc.lock matches the last commit")
     lock = (chain.path / "dvc.lock").read_text()
     (model,) = re.findall(
         r"path: data/models/pretrain\n\s+hash: md5\n\s+md5: (\w+)\.dir", lock.split("  pretrain:")[1]
@@ -51,15 +51,15 @@ def test_verify_tells_the_committed_results_from_others(chain):
     done = chain.run(sys.executable, "-m", "stages.verify")
     chain.commit()
     first, second, *others = done.stdout.splitlines()
-    assert done.returncode == 1 and first.startswith("pretrain: the first stage that differs: from the same command")
+    assert done.returncode == 1 and first == "pretrain: the first stage that differs: same inputs, different outputs"
     assert f"committed {'0' * 32}.dir, here {model}.dir" in second
     assert [line.partition(":")[0] for line in others[-4:-1]] == ["committed", "here", "here"]
 
 
 def lay_out(chain: Repository, stage: str, place: Path) -> list[str]:
-    """Copies to `place` what dvc.yaml declares for a stage, and no more; returns the outs it declares.
+    """Copies to `place` only the inputs that dvc.yaml declares for a stage. Returns the outs that it declares.
 
-    Params that the stage does not declare have the values of another profile.
+    Undeclared params get the values of another profile.
     """
     yaml = YAML(typ="safe")
     declared = yaml.load(chain.path / "dvc.yaml")["stages"][stage]
@@ -80,34 +80,27 @@ def lay_out(chain: Repository, stage: str, place: Path) -> list[str]:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """The files of an out, by path below it."""
+    """The files of an out by relative path."""
     return {str(file.relative_to(path)): file.read_bytes() for file in (path, *path.rglob("*")) if file.is_file()}
 
 
 @pytest.mark.parametrize("stage", YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
-def test_a_stage_makes_its_outs_of_what_it_declares_and_of_nothing_else(chain, stage, tmp_path):
+def test_a_stage_needs_only_the_inputs_that_it_declares(chain, stage, tmp_path):
     outs = lay_out(chain, stage, tmp_path)
     Folder(tmp_path, HF_HUB_OFFLINE="1").ok("python", "-m", f"stages.{stage}")
     assert all(contents(tmp_path / out) == contents(chain.path / out) for out in outs if out not in MACHINE)
 
 
-@pytest.mark.parametrize(
-    ("name", "keys"),
-    [
+def test_metrics_have_the_keys_that_others_rely_on(chain):
+    for name, keys in (
         ("pretrain", "initial_loss train_loss val_loss unigram_entropy steps tokens parameters"),
         ("classification", "accuracy f1 majority_accuracy n"),
         ("instruction", "val_loss_before val_loss rouge_l exact_match n"),
         ("parity", "max_abs_logit_diff loss_diff max_gradient_diff greedy_match sampled_match"),
         ("hellaswag", "acc acc_stderr acc_norm acc_norm_stderr n"),
-    ],
-)
-def test_metrics_have_the_keys_that_others_rely_on(chain, name, keys):
-    metrics = chain.json(f"reports/{name}/metrics.json")
-    assert set(keys.split()) <= metrics.keys()
-    assert all(isinstance(metrics[key], int | float) for key in keys.split())
-
-
-def test_throughput_is_measured(chain):
+    ):
+        metrics = chain.json(f"reports/{name}/metrics.json")
+        assert all(isinstance(metrics[key], int | float) for key in keys.split())
     throughput = chain.json("reports/pretrain/throughput.json")
     assert throughput["tokens_per_second"] > 0 and "model_flops_utilization" in throughput
 
@@ -118,7 +111,7 @@ def test_pretraining_starts_near_ln_v_and_learns(chain):
     assert metrics["val_loss"] < metrics["initial_loss"] - 0.3
 
 
-def test_our_greedy_text_is_that_of_a_transformers_pipeline(chain):
+def test_our_greedy_text_matches_a_transformers_pipeline(chain):
     prompt, model = "Returns the", "data/models/pretrain"
     script = (
         "import json; from transformers import pipeline; "
@@ -144,14 +137,14 @@ def test_every_model_directory_loads_in_transformers(chain):
 
 
 def test_an_experiment_reruns_pretrain_and_what_follows_and_shows_the_difference(chain):
-    costly = ["evaluate_parity", "finetune_instruction", "report"]  # and left to be run
+    costly = ["evaluate_parity", "finetune_instruction", "report"]  # not run here
     others = [stage for stage in DOWNSTREAM if stage not in costly]
     printed = chain.ok("dvc", "exp", "run", "-S", "train.lr=0.0008", *others)
     ran = re.findall(r"Running stage '(\w+)'", printed)
     assert ran[0] == "pretrain" and sorted(ran[1:]) == sorted(others)
     assert sorted(json.loads(chain.ok("dvc", "status", "--json"))) == costly
     unfinished = chain.run(sys.executable, "-m", "stages.verify")
-    assert unfinished.returncode == 1 and unfinished.stderr.startswith("finetune_instruction has not been run")
+    assert unfinished.returncode == 1 and unfinished.stderr.startswith("finetune_instruction is out of date")
     difference = json.loads(chain.ok("dvc", "metrics", "diff", "--json"))
     assert difference["reports/pretrain/metrics.json"]["val_loss"]["diff"] != 0
     _every_plot_shows_both(chain)
@@ -159,7 +152,7 @@ def test_an_experiment_reruns_pretrain_and_what_follows_and_shows_the_difference
 
 
 def _every_plot_shows_both(chain: Repository) -> None:
-    """Each plot of dvc.yaml compares the commit with the experiment: each row of a table is a point."""
+    """Each plot of dvc.yaml compares the commit with the experiment, with one point per row of the table."""
     declared = YAML(typ="safe").load(chain.path / "dvc.yaml")
     tables = [next(iter(plot)) for stage in declared["stages"].values() for plot in stage.get("plots", [])]
     several = [plot for plots in declared["plots"] if isinstance(plots, dict) for plot in plots.items()]
@@ -170,7 +163,7 @@ def _every_plot_shows_both(chain: Repository) -> None:
         rows = sum(len(read_csv(chain.path / file)) for file in files)
         drawn = shown[name][0]["content"]
         assert Counter(point["rev"] for point in drawn["data"]["values"]) == {"workspace": rows, "HEAD": rows}
-        assert drawn["title"]["text"] not in ("", name)
+        assert drawn["title"]["text"] == name
     for name in images:
         assert [image["revisions"] for image in shown[name]] == [["workspace"], ["HEAD"]]
 
@@ -195,9 +188,7 @@ def test_a_wrong_param_ends_in_one_line_before_any_work(chain, change, words):
     [
         ("data/tokens/train_000000.npy", "-m stages.pretrain", "data/tokens/train_000000.npy"),
         ("data/models/pretrain/config.json", "-m stages.evaluate_parity", "data/models/pretrain/config.json"),
-        ("data/models/pretrain", "-m stages.evaluate_hellaswag", "data/models/pretrain: missing"),
         ("data/models/pretrain", "-m gpt2 generate --model data/models/pretrain --prompt x", "data/models/pretrain"),
-        ("params.yaml", "-m stages.params", "params.yaml: no such file"),
     ],
 )
 def test_a_damaged_input_ends_in_one_line(chain, damaged, command, words):

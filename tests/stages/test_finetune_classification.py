@@ -19,16 +19,13 @@ LOCAL = """
 data:
   classification:
     source: local
-    local:
-      train: reviews.jsonl
-      test:
+    train: reviews.jsonl
+    test:
     columns:
       text: review
       label: stars
-    heldout: 0.2
 classification:
   trainable: lora
-  class_weights: balanced
   patience: 1
 """
 
@@ -55,8 +52,8 @@ def stage(repository: Repository, name: str, rows: list[dict]) -> str:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([{"review": "x"}], "data/local/classification/reviews.jsonl, line 1: no column 'stars'; it has review"),
-        ([{**row, "stars": "one"} for row in ROWS], "expected at least two different labels in train, found 'one'"),
+        ([{"review": "x"}], "data/local/classification/reviews.jsonl: no column 'stars'; it has review"),
+        ([{**row, "stars": "one"} for row in ROWS], "expected at least two different labels, found 'one'"),
         ([{**row, "review": " "} for row in ROWS], "no example is left for train: 90 empty"),
     ],
     ids=["missing column", "one label", "empty texts"],

@@ -1,16 +1,32 @@
-"""Reading params.yaml: YAML 1.2, mistakes in one line."""
+"""Reading params.yaml: YAML 1.2, complete, errors in one line."""
 
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
+from ruamel.yaml import YAML
 
 from gpt2.common.errors import InputError
-from stages.params import read_params, read_yaml
+from gpt2.config.params import Params
+from gpt2.config.schema import Section
+from stages.params import flat, parse_params, read_params, read_yaml
 from stages.params_docs import PAGE, page
 from tests.conftest import ROOT
+
+
+def fields(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all fields that hold a value."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+KEYS = list(fields(Params))
 
 
 @pytest.fixture
@@ -19,28 +35,41 @@ def params(tmp_path, monkeypatch):
     return shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
 
 
+def test_the_file_has_every_field():
+    assert sorted(flat(read_yaml(ROOT / "params.yaml"))) == sorted(KEYS)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_an_error_names_a_missing_key_whether_or_not_it_has_a_default(key):
+    raw = YAML(typ="safe").load(ROOT / "params.yaml")
+    *sections, name = key.split(".")
+    section = raw
+    for part in sections:
+        section = section[part]
+    del section[name]
+    with pytest.raises(InputError, match=rf"^params\.yaml: {re.escape(key)} is missing$"):
+        parse_params(raw, "params.yaml")
+
+
 def test_floats_as_dvc_writes_them_are_numbers(params):
     params.write_text(re.sub(r"weight_decay: \S+", "weight_decay: 1e-05", params.read_text()))
     assert read_params().train.weight_decay == 1e-5
 
 
-def test_a_syntax_error_is_named_with_its_line(params):
+def test_an_error_names_the_line_of_a_syntax_error(params):
     params.write_text("seed: 1\nmodel: [\n")
     with pytest.raises(InputError, match=r"params\.yaml, line \d+: not valid YAML"):
         read_yaml(params)
 
 
-def test_the_command_says_what_is_wrong_in_one_line():
-    good = subprocess.run([sys.executable, "-m", "stages.params"], cwd=ROOT, capture_output=True, text=True)
-    assert (good.returncode, good.stdout, good.stderr) == (0, "", "")
-
-
-def test_the_command_fails_outside_the_repository(tmp_path):
+def test_the_command_validates_the_file(tmp_path):
     command = [sys.executable, "-m", "stages.params"]
-    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("params.yaml: no such file") and done.stderr.count("\n") == 1
+    good = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (good.returncode, good.stdout, good.stderr) == (0, "", "")
+    bad = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert bad.returncode == 1 and bad.stderr.startswith("params.yaml: no such file") and bad.stderr.count("\n") == 1
 
 
-def test_the_page_of_params_is_what_its_command_writes(monkeypatch):
+def test_docs_params_md_is_up_to_date(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert PAGE.read_text(encoding="utf-8") == page()

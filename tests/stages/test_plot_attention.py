@@ -1,4 +1,4 @@
-"""The stage plot_attention, on small models: one of ours, one that stands for OpenAI's with a vocabulary of its own."""
+"""The stage plot_attention on small models: one of ours, and one in place of OpenAI's with another vocabulary."""
 
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -23,7 +23,7 @@ PROMPTS = ["the cats and the dogs", HOSTILE]
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch) -> Path:
-    """What the stage declares, in a directory of its own."""
+    """A directory with the inputs that the stage declares."""
     for name in ("gpt2", "stages"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
@@ -52,7 +52,7 @@ def add_openai(directory: Path) -> Tokenizer:
     return tokenizer
 
 
-def test_two_models_and_openai_s_stand_side_by_side(repository):
+def test_two_models_and_openai_s_are_compared(repository):
     tokenizer = add_openai(repository / "data/models/gpt2")
     reports = run()
     models = read_json(reports / "attention.json")["models"]
@@ -66,9 +66,13 @@ def test_two_models_and_openai_s_stand_side_by_side(repository):
     assert next(iter(heads[0])) == "model"
     assert [row["model"] for row in heads] == ["trained"] * 8 + ["initial"] * 8 + ["openai"] * 6
     mapping = read_jsonl(reports / "mapping.jsonl")
-    texts = [model["prompts"] for model in models]
-    assert len(mapping) == sum(n * len(p["ids"]) for n, prompts in zip((8, 8, 6), texts, strict=True) for p in prompts)
-    assert {row["model"] for row in read_jsonl(reports / "neighbours.jsonl")} == {"openai"}  # bytes are no words
+    kinds = [best for best in read_json(reports / "metrics.json").values() if isinstance(best, dict)]
+    strongest = {(best["layer"], best["head"]) for best in kinds}
+    assert {(row["model"], row["layer"], row["head"]) for row in mapping} == {("trained", *head) for head in strongest}
+    assert len(mapping) == len(strongest) * sum(len(prompt["ids"]) for prompt in models[0]["prompts"])
+    assert {row["model"] for row in read_jsonl(reports / "neighbours.jsonl")} == {
+        "openai"
+    }  # single bytes are not words
     assert {row["model"] for row in read_jsonl(reports / "norms.jsonl")} == {"trained", "openai"}
     figures = {path.stem: path.read_text("utf-8") for path in (reports / "figures").iterdir()}
     for name in ("grid_trained_1", "grid_openai_0", "rollout_openai", "scores_initial", "wpe_cosines"):

@@ -1,4 +1,4 @@
-"""Training is compared with a naive version and with Hugging Face's trainer, the pattern with OpenAI's."""
+"""Compares training with a naive version and with Hugging Face's trainer, and the pattern with OpenAI's."""
 
 from collections import Counter
 from itertools import pairwise
@@ -22,7 +22,7 @@ awkward = st.text(alphabet="a é's1½.\n\r\t\x1c\x85\u00a0\u2028\u3000\u0301١ -
 
 
 def naive_bpe(texts: list[str], n_merges: int) -> list[tuple[bytes, bytes]]:
-    """Counts everything anew before each merge."""
+    """Counts all pairs again before each merge."""
     words = [
         [BYTES.index(bytes([b])) for b in word.encode()]
         for text in texts
@@ -44,7 +44,7 @@ def naive_bpe(texts: list[str], n_merges: int) -> list[tuple[bytes, bytes]]:
 
 
 def most_merges(texts: list[str]) -> int:
-    """How many merges the texts allow, as the error says."""
+    """The number of merges that the texts allow, from the error message."""
     with pytest.raises(InputError, match=r"tokenizer\.vocab_size = 65536: the text has pairs for \d+ tokens") as error:
         train_bpe(texts, 65536)
     return int(regex.search(r"for (\d+) tokens", str(error.value))[1]) - 257

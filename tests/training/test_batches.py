@@ -7,9 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2.common.files import read_json
-from gpt2.instruction.finetune import Responses
-from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.training.batches import BatchOrder
 
 SHORT_TO_LONG = np.random.default_rng(0).lognormal(4.5, 0.8, 3000).clip(1, 1024).astype(int)  # as those of texts
@@ -55,16 +52,6 @@ def test_short_and_long_batches_take_turns():
     order = BatchOrder(3000, 32, 0, SHORT_TO_LONG)
     means = np.array([SHORT_TO_LONG[order.ids(step)].mean() for step in range(90)])
     assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.3
-
-
-@pytest.mark.realdata
-def test_padding_of_real_instructions_falls(real_data):
-    rows = read_json(real_data / "instructions" / "instruction-data.json")
-    lengths = Responses(rows, Tokenizer([]), 4096, "-").lengths
-    steps = range(2 * len(lengths) // 8)
-    plain, alike = BatchOrder(len(lengths), 8, 0), BatchOrder(len(lengths), 8, 0, lengths)
-    before, after = (padding(lengths, [order.ids(step) for step in steps]) for order in (plain, alike))
-    assert after < 0.25 * before
 
 
 @pytest.mark.parametrize("lengths", [None, SHORT_TO_LONG[:50]], ids=["alike", "varied"])

@@ -1,4 +1,4 @@
-"""Pretraining as processes: whichever of them is killed, none is left, and training goes on to the same bytes."""
+"""Pretraining in several processes: whichever is killed, none is left, and training resumes to the same bytes."""
 
 import os
 import re
@@ -20,15 +20,14 @@ model:
   dropout: 0.1
 train:
   launcher: torchrun --standalone --nproc-per-node=2
-  steps: 400
+  steps: 60
   batch_size: 4
   micro_batch_size: 1
   precision: float32
-  eval_every: 100
+  eval_every: 20
   checkpoint_every: 5
   val_tokens: 200
-  sample_tokens: 4
-  hellaswag_every: 200
+  hellaswag_every: 40
 """
 OUTS = [
     "data/models/pretrain/model.safetensors",
@@ -59,7 +58,7 @@ class Laboratory(Repository):
         self.environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
     def _wait_after_a_checkpoint(self) -> None:
-        """While there is a file `hold`, training waits wherever it has written a checkpoint: to be killed there."""
+        """Makes training wait after each checkpoint while there is a file `hold`, so that it can be killed there."""
         file = self.path / "gpt2/training/resume.py"
         code, end = file.read_text(), "        for path in self.paths()[KEEP:]:\n"
         assert end in code
@@ -67,7 +66,7 @@ class Laboratory(Repository):
         file.write_text(code.replace("import sys\n", "import sys\nimport time\n").replace(end, wait + end))
 
     def configure(self, **changes: object) -> None:
-        """Params of the section `train`, on top of the profile's."""
+        """Changes params of the section `train`, starting from the profile's."""
         before, section = self.params.split("\ntrain:\n")
         for key, value in changes.items():
             section, found = re.subn(rf"^  {key}: .*$", f"  {key}: {value}", section, count=1, flags=re.MULTILINE)
@@ -91,7 +90,7 @@ def laboratory(tmp_path_factory) -> Laboratory:
 
 @pytest.fixture(scope="module")
 def uninterrupted(laboratory) -> dict[str, bytes]:
-    """The outs of two processes that were left alone: on two nodes, the second started by hand."""
+    """The outs of two processes that nothing interrupts: on two nodes, the second started by hand."""
     node = f"torchrun --nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{free_port()}"
     laboratory.configure(launcher=node)
     second = laboratory.start(*node.split(), "-m", "stages.pretrain", "--worker", stderr=PIPE)
@@ -105,8 +104,12 @@ def test_two_nodes_give_the_curve_of_one_process(laboratory, uninterrupted):
     laboratory.configure(launcher="THREADS=1 python")
     laboratory.ok(*STAGE)
     alone = laboratory.losses()
-    assert len(alone) == 400 and alone[-1] < alone[0] - 1
-    np.testing.assert_allclose(together[:200], alone[:200], atol=1e-4)  # rounding adds up with the steps
+    assert len(alone) == 60 and alone[-1] < alone[0] - 1
+    # The sum over processes is rounded differently, by about 1e-7, and the difference may grow with the steps. Another
+    # batch or dropout mask would change a loss as much as the next step's does.
+    np.testing.assert_allclose(together[:20], alone[:20], atol=1e-4)
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+    assert np.diff(alone[30:]).std() > 10 * 1e-3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a process dies with its parent on Linux alone")
@@ -151,7 +154,7 @@ def test_a_run_that_is_asked_to_stop_stops_without_a_word_and_is_not_disturbed_b
 
 
 def test_an_edit_while_several_processes_train_is_caught(laboratory):
-    laboratory.configure(steps=10, beta1=0.8)
+    laboratory.configure(steps=10, weight_decay=0.2)
     edited, before = laboratory.path / "gpt2/generation/sampling.py", laboratory.outs()
     code = edited.read_text()
     laboratory.hold.touch()
@@ -177,9 +180,9 @@ def test_what_every_process_would_say_is_said_once(laboratory):
 def test_a_crash_of_one_process_ends_the_job_and_shows_where(laboratory):
     laboratory.configure()
     code = (laboratory.path / "gpt2/training/trainer.py").read_text()
-    start = "        lr = learning_rate("
+    start = "                lr = learning_rate("
     assert start in code
-    broken = code.replace(start, f"        assert self.world.rank == 0 or step < 3, 'the second fails'\n{start}")
+    broken = code.replace(start, f"                assert world.rank == 0 or step < 3, 'the second fails'\n{start}")
     (laboratory.path / "gpt2/training/trainer.py").write_text(broken)
     done = laboratory.run(*STAGE)
     (laboratory.path / "gpt2/training/trainer.py").write_text(code)

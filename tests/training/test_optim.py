@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gpt2.adapters import lora
 from gpt2.adapters.classifier import GPTClassifier
@@ -90,50 +90,15 @@ MATRICES = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.
 C = CONFIG.n_embd
 
 
-def newton_schulz(matrix: Tensor) -> Tensor:
-    """Jordan et al. 2024: five steps of an odd polynomial that takes every singular value near 1, in float64."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix / matrix.norm()
-    for _ in range(5):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    return x
-
-
-def gradients(shape: tuple[int, ...], steps: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    return [torch.randn(shape, generator=generator) for _ in range(steps)]
-
-
 def trained_by(optimizer: torch.optim.Optimizer) -> int:
     """How many numbers it updates."""
     return sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
 
 
-@pytest.mark.parametrize("name", ["attn.c_proj", "mlp.c_fc", "mlp.c_proj"])
-def test_muon_steps_equal_the_formula(name):
-    """Jordan et al. 2024, scaled by 0.2 sqrt(max(O, I)) (Liu et al. 2025, equation 4), in float64."""
-    model = small_model()
-    weight = model.h[0].get_submodule(name).weight
-    optimizer = make_optimizer(model, MUON)
-    expected, momentum = weight.detach().double(), torch.zeros_like(weight, dtype=torch.float64)
-    moved = torch.zeros_like(momentum)
-    for grad in gradients(weight.shape, 4):
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        weight.grad = grad.clone()
-        optimizer.step()
-        momentum = 0.95 * momentum + 0.05 * grad.double()
-        nesterov = 0.95 * momentum + 0.05 * grad.double()
-        step = MUON.lr * 0.2 * max(weight.shape) ** 0.5 * newton_schulz(nesterov)
-        expected, moved = expected * (1 - MUON.lr * MUON.weight_decay) - step, moved + step
-    assert (weight.double() - expected).norm() < 0.02 * moved.norm()  # torch iterates in bfloat16
-
-
 def test_query_key_and_value_are_orthogonalized_apart():
     model = small_model()
     weight = model.h[1].attn.c_attn.weight  # (3C, C)
-    (grad,) = gradients(weight.shape, 1)
+    grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
     grad += 8 * torch.eye(C).repeat(3, 1)  # no singular value so small that five steps leave it small
     grad *= torch.tensor([1.0, 10.0, 100.0]).repeat_interleave(C)[:, None]
     apart = [nn.Parameter(part.clone()) for part in weight.detach().chunk(3)]
@@ -164,7 +129,6 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
     assert len(weights) == 4 * CONFIG.n_layer and {*map(id, weights)} == {*map(id, hidden)}
     others = [parameter for group in optimizer.adamw.param_groups for parameter in group["params"]]
     assert {*map(id, weights), *map(id, others)} == {*map(id, model.parameters())}
-    assert trained_by(optimizer.muon) + trained_by(optimizer.adamw) == sum(p.numel() for p in model.parameters())
     assert all(group["lr"] == MUON.lr for group in optimizer.param_groups) and len(optimizer.param_groups) == 3
 
 
@@ -188,7 +152,7 @@ def test_muon_leaves_what_is_frozen_and_the_head_alone():
 
 def adapted() -> GPT:
     model = small_model()
-    lora.add_lora(model, LoRAParams(rank=2, alpha=4.0, dropout=0.0, targets=["attn.c_attn", "mlp.c_fc"]))
+    lora.add_lora(model, LoRAParams(rank=2, alpha=4.0, targets=["attn.c_attn", "mlp.c_fc"]))
     return model
 
 

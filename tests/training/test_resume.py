@@ -40,7 +40,7 @@ def test_a_damaged_one_is_passed_over_and_told(tmp_path, damage, capsys):
         ]
     )
     assert checkpoints.load()["step"] == 1
-    assert capsys.readouterr().err.startswith(f"{newest} is damaged and passed over: ")
+    assert capsys.readouterr().err.startswith(f"{newest} is damaged and skipped: ")
 
 
 def test_a_flipped_bit_anywhere_is_no_crash(tmp_path):

@@ -1,4 +1,4 @@
-"""The table of parity: what one case is, how far apart numbers may be, and what the metrics say of all cases."""
+"""One comparison with transformers: the numbers compared, the tolerance, and the metrics over all comparisons."""
 
 import math
 from collections.abc import Sequence
@@ -7,15 +7,16 @@ from typing import Literal
 
 import torch
 
-# float32 sums taken in another order. Each of an output's few hundred roundings is of half a unit in the last place or
-# less, and they mostly cancel: so many units, in the largest number of the tensor, are far above what is seen.
+# Both models compute in float32 but add up in different orders. An output collects a few hundred roundings of at most
+# half a unit in the last place, which mostly cancel. The bound of 16 such units of the largest logit is far above the
+# differences that occur.
 UNITS = 16
-LOGIT_TOLERANCE = 1e-4  # largest absolute difference, of logits up to 50 or so; OpenAI's weights give larger ones
-RESIDUAL_TOLERANCE = 1e-5  # largest difference in a share of the largest number: of the residual stream
-LOSS_TOLERANCE = 1e-5  # nats a token
+LOGIT_TOLERANCE = 1e-4  # largest absolute difference, for logits up to about 50; OpenAI's weights give larger ones
+RESIDUAL_TOLERANCE = 1e-5  # largest difference in the residual stream, relative to its largest number
+LOSS_TOLERANCE = 1e-5  # nats per token
 GRADIENT_TOLERANCE = 1e-4  # |g - g'| / |g'| of one parameter
 
-Kind = Literal[  # what is compared: metrics and the report's claims are about all cases of a kind
+Kind = Literal[  # metrics and the report's claims cover all cases of a kind
     "shapes",
     "weights",
     "token ids",
@@ -31,18 +32,21 @@ Kind = Literal[  # what is compared: metrics and the report's claims are about a
 
 
 def logit_tolerance(largest: float) -> float:
-    """How far apart float32 logits may be, of which the largest is `largest`."""
+    """The tolerance of float32 logits whose largest absolute value is `largest`."""
     return max(LOGIT_TOLERANCE, UNITS * torch.finfo(torch.float32).eps * largest)
 
 
 def worst(differences: Sequence[float]) -> float:
-    """The largest, or NaN if one is: Python's `max` would pass over it."""
+    """The largest difference, or NaN if any is NaN, which Python's `max` may skip."""
     return torch.tensor(differences, dtype=torch.float64).max().item()
 
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: of which model, what, how many numbers; the value must not exceed the tolerance."""
+    """One comparison: the model, the quantity, how many numbers were compared, and the result.
+
+    `value` must not exceed `tolerance`.
+    """
 
     case: str
     kind: Kind
@@ -53,28 +57,27 @@ class Case:
 
     @property
     def passed(self) -> bool:
-        """False also where the value or its tolerance is no finite number."""
+        """False also if the value or its tolerance is not finite."""
         return math.isfinite(self.tolerance) and self.value <= self.tolerance
 
     def row(self) -> dict:
-        """The columns of the table."""
+        """The case as a row of the table."""
         return {**asdict(self), "passed": self.passed}
 
 
 def metrics(cases: Sequence[Case]) -> dict:
-    """`max_abs_logit_diff`, `loss_diff`, `max_gradient_diff` and `max_residual_diff`, the largest of all cases in
-    float32; `greedy_match` and `sampled_match`, the shares of tokens that are equal; `cases` and `cases_passed`.
+    """Summarizes all cases.
+
+    `max_abs_logit_diff`, `loss_diff`, `max_gradient_diff` and `max_residual_diff` are the largest of all float32 cases;
+    `greedy_match` and `sampled_match` the shares of equal tokens; `cases` and `cases_passed` are counts.
     """
 
-    def of_kind(kind: Kind) -> list[Case]:
-        return [case for case in cases if case.kind == kind]
-
     def largest(kind: Kind) -> float:
-        return worst([case.value for case in of_kind(kind)])
+        return worst([case.value for case in cases if case.kind == kind])
 
     def match(kind: Kind) -> float:
-        of = of_kind(kind)
-        return 1 - sum(case.value * case.compared for case in of) / sum(case.compared for case in of)
+        group = [case for case in cases if case.kind == kind]
+        return 1 - sum(case.value * case.compared for case in group) / sum(case.compared for case in group)
 
     return {
         "max_abs_logit_diff": largest("logits"),

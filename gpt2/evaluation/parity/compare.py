@@ -1,4 +1,4 @@
-"""All cases of parity: our checkpoint read by transformers, and GPT-2s of OpenAI's shapes made by them, read by us."""
+"""All cases of parity: transformers reads our checkpoint, and we read models of OpenAI's four shapes from it."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from gpt2.common.errors import InputError
-from gpt2.config.params import OPENAI_SHAPES, ParityParams, openai_config
+from gpt2.config.params import ParityParams
 from gpt2.evaluation.parity.cases import Case
 from gpt2.evaluation.parity.decoding import ALL, SAMPLINGS, greedy_case, random_prompts, sampling_case
 from gpt2.evaluation.parity.forward import (
@@ -21,75 +21,78 @@ from gpt2.evaluation.parity.pairs import (
     Pair,
     from_checkpoint,
     openai_pair,
-    quiet,
     random_pair,
     shape_case,
     shape_of,
+    silence_transformers,
     weights_case,
 )
 from gpt2.evaluation.parity.text import tokenizer_case
 from gpt2.model.checkpoint import read_config
+from gpt2.model.openai import OPENAI_SHAPES, openai_config
 
 CHECKPOINT = "our checkpoint"
-WHOLE = "gpt2"  # of the four shapes the one that every case is tried with
+COMPLETE = "gpt2"  # the one of OpenAI's shapes that goes through every case
+SEQUENCES = 4  # at most; logits, loss and gradients of these are compared
+SAMPLED_PROMPTS = 2  # at most; these are also continued by sampling, under each setting
 
 
 def compare(directory: Path, openai: Path, params: ParityParams, seed: int) -> list[Case]:
     """Compares the checkpoint in `directory`, and one model of each of OpenAI's four shapes, on the CPU.
 
-    `openai` is a directory that may hold OpenAI's weights: they then take the place of random ones of their shape.
-
-    Raises InputError where a checkpoint is malformed or its context too short for the prompts asked for.
+    If the directory `openai` holds OpenAI's weights, they replace the random weights of their shape. Raises InputError
+    if a checkpoint is malformed or its context is too short for the prompts.
     """
-    context = min(read_config(directory)[0].block_size, openai_config(WHOLE).block_size)
-    if params.prompt_tokens + params.new_tokens > context:
+    context = min(read_config(directory)[0].block_size, openai_config(COMPLETE).block_size)
+    if 2 * params.tokens > context:
         raise InputError(
-            f"parity.prompt_tokens + parity.new_tokens = {params.prompt_tokens} + {params.new_tokens}: "
-            f"expected at most block_size = {context}"
+            f"parity.tokens = {params.tokens}: expected at most {context // 2}, so that a prompt and its continuation "
+            f"fit into block_size = {context}"
         )
-    with quiet():
-        return list(_cases(directory, openai, params, seed))
+    silence_transformers()
+    return list(_all_cases(directory, openai, params, seed))
 
 
-def _cases(directory: Path, openai: Path, params: ParityParams, seed: int) -> Iterator[Case]:
-    """The cases of one pair after the other: what is done is freed before the next is loaded."""
+def _all_cases(directory: Path, openai: Path, params: ParityParams, seed: int) -> Iterator[Case]:
+    """The cases of one pair of models after the other, so that only one pair is in memory."""
     yield tokenizer_case(CHECKPOINT, directory)
-    yield from _whole(from_checkpoint(CHECKPOINT, directory), params, seed, SAMPLINGS, params.samples)
+    yield from _complete(from_checkpoint(CHECKPOINT, directory), params, seed, SAMPLINGS)
     released = shape_of(openai) if (openai / "config.json").exists() else None
     if released:
         yield tokenizer_case(f"OpenAI's {released}", openai)
     for shape in OPENAI_SHAPES:
         pair = openai_pair(openai, shape) if shape == released else random_pair(shape, seed)
         yield shape_case(pair.name, shape)
-        if shape == WHOLE:  # under one setting: at this size a token takes a twentieth of a second
-            yield from _whole(pair, params, seed, [ALL], params.samples)
+        if shape == COMPLETE:
+            yield from _complete(pair, params, seed, [ALL])  # one setting, because tokens of this model take time
         else:
-            yield from _brief(pair, 1, params, seed)
+            yield from _forward_and_backward(pair, 1, params, seed)
         del pair
 
 
-def _brief(pair: Pair, sequences: int, params: ParityParams, seed: int) -> Iterator[Case]:
-    """The weights, and what one forward and one backward pass compute."""
-    tokens = _tokens(pair, sequences, params.prompt_tokens + 1, seed)
+def _forward_and_backward(pair: Pair, sequences: int, params: ParityParams, seed: int) -> Iterator[Case]:
+    """Compares the weights and the results of one forward and one backward pass."""
+    tokens = _random_tokens(pair, sequences, params.tokens + 1, seed)
     yield weights_case(pair)
     yield from forward_cases(pair, tokens)
     yield from training_cases(pair, tokens)
 
 
-def _whole(pair: Pair, params: ParityParams, seed: int, samplings: Iterable[str], samples: int) -> Iterator[Case]:
-    """Every case of one pair; the first `samples` prompts are continued under the named settings too."""
-    yield from _brief(pair, params.sequences, params, seed)
-    prompts = random_prompts(pair.ours.config.vocab_size, params.prompts, params.prompt_tokens, seed)
-    tokens = _tokens(pair, params.sequences, params.prompt_tokens, seed)
+def _complete(pair: Pair, params: ParityParams, seed: int, samplings: Iterable[str]) -> Iterator[Case]:
+    """All cases of one pair, with sampling under the named settings."""
+    sequences = min(SEQUENCES, params.prompts)
+    yield from _forward_and_backward(pair, sequences, params, seed)
+    prompts = random_prompts(pair.ours.config.vocab_size, params.prompts, params.tokens, seed)
+    tokens = _random_tokens(pair, sequences, params.tokens, seed)
     yield cache_case(pair, tokens)
-    yield padding_case(pair, prompts[: params.sequences])
-    yield context_case(pair, _tokens(pair, 1, pair.ours.config.block_size, seed))
-    yield greedy_case(pair, prompts, params.new_tokens)
+    yield padding_case(pair, prompts[:sequences])
+    yield context_case(pair, _random_tokens(pair, 1, pair.ours.config.block_size, seed))
+    yield greedy_case(pair, prompts, params.tokens)
     for sampling in samplings:
-        yield sampling_case(pair, sampling, prompts[:samples], params.new_tokens, seed)
-    yield from bfloat16_cases(pair, tokens)  # the last: the models are converted
+        yield sampling_case(pair, sampling, prompts[:SAMPLED_PROMPTS], params.tokens, seed)
+    yield from bfloat16_cases(pair, tokens)  # last, because it converts the models
 
 
-def _tokens(pair: Pair, rows: int, length: int, seed: int) -> torch.Tensor:
+def _random_tokens(pair: Pair, rows: int, length: int, seed: int) -> torch.Tensor:
     """Random token ids (rows, length)."""
     return torch.randint(pair.ours.config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))

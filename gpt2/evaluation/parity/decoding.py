@@ -1,4 +1,4 @@
-"""What both models write: greedy tokens, and tokens drawn with the same random numbers.
+"""Tokens that both models generate: greedily, and by sampling with the same random numbers.
 
 Shapes: P prompts, T time (tokens).
 """
@@ -15,7 +15,7 @@ from gpt2.generation.generate import continuations
 from gpt2.generation.sampling import GREEDY, Sampling
 
 ALL = "all four"
-SAMPLINGS = {  # each setting by itself, and all together
+SAMPLINGS = {  # each setting alone, and all of them together
     "temperature": Sampling(temperature=0.7),
     "top-k": Sampling(top_k=40),
     "top-p": Sampling(top_p=0.9),
@@ -25,7 +25,7 @@ SAMPLINGS = {  # each setting by itself, and all together
 
 
 def random_prompts(vocab_size: int, count: int, longest: int, seed: int) -> list[Tensor]:
-    """Random token ids, each prompt of half to all of `longest` tokens, the first as long as can be."""
+    """Random prompts of half of `longest` to `longest` tokens. The first has `longest`."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(longest - longest // 2, longest + 1, (count,), generator=generator).tolist()
     lengths[0] = longest
@@ -33,7 +33,7 @@ def random_prompts(vocab_size: int, count: int, longest: int, seed: int) -> list
 
 
 def greedy_case(pair: Pair, prompts: list[Tensor], new_tokens: int) -> Case:
-    """Greedy continuations of P prompts, all of them together: theirs padded on the left, both on their caches."""
+    """Compares greedy continuations of P prompts in one batch, which theirs pads on the left. Both use their caches."""
     ids, mask = left_padded(prompts)  # (P, T)
     theirs = their_tokens(pair, ids, mask, new_tokens, do_sample=False)
     ours = continuations(pair.ours, [prompt.tolist() for prompt in prompts], new_tokens, GREEDY)
@@ -41,8 +41,11 @@ def greedy_case(pair: Pair, prompts: list[Tensor], new_tokens: int) -> Case:
 
 
 def sampling_case(pair: Pair, name: str, prompts: list[Tensor], new_tokens: int, seed: int) -> Case:
-    """Tokens drawn after each prompt under SAMPLINGS[name], from the same seed: theirs one prompt after the other, with
-    torch's own generator; ours all together, each with a generator of its own."""
+    """Compares tokens sampled after each prompt under SAMPLINGS[name] with the same seed.
+
+    Theirs takes one prompt at a time and draws from torch's global generator. Ours takes all prompts in one batch, with
+    one generator per prompt.
+    """
     sampling = SAMPLINGS[name]
     ours = continuations(pair.ours, [prompt.tolist() for prompt in prompts], new_tokens, sampling, seed=seed)
     theirs = []
@@ -57,9 +60,9 @@ def sampling_case(pair: Pair, name: str, prompts: list[Tensor], new_tokens: int,
 
 @torch.inference_mode()
 def their_tokens(pair: Pair, ids: Tensor, mask: Tensor, new_tokens: int, **settings) -> Tensor:
-    """What transformers' own loop, on its own cache, adds to `ids` (P, T): (P, new_tokens).
+    """Continues `ids` (P, T) with transformers' own loop and cache; returns (P, new_tokens).
 
-    No token ends a text: one that ended early would leave less to compare.
+    No token ends a text, so that all texts have the same length.
     """
     pair.theirs.generation_config.eos_token_id = None
     options = {"max_new_tokens": new_tokens, "use_cache": True, "pad_token_id": 0, **settings}
@@ -67,5 +70,5 @@ def their_tokens(pair: Pair, ids: Tensor, mask: Tensor, new_tokens: int, **setti
 
 
 def _tokens_case(pair: Pair, kind: Kind, quantity: str, ours: Tensor, theirs: Tensor) -> Case:
-    """The share of tokens (P, new_tokens) that differ."""
+    """Measures the share of tokens (P, new_tokens) that differ."""
     return pair.case(kind, quantity, theirs.numel(), (ours != theirs).double().mean().item(), 0.0)

@@ -1,6 +1,7 @@
-"""What both models compute of the same tokens: residual stream, logits, loss, gradients; cached, padded, in bfloat16.
+"""What both models compute from the same tokens: residual stream, logits, loss and gradients, also cached, padded and
+in bfloat16.
 
-Shapes: B sequences, T time (tokens), C channels, V vocabulary, N tokens that are not padding.
+Shapes: B sequences, T time (tokens), C channels, V vocabulary, N real tokens (not padding).
 """
 
 import math
@@ -26,7 +27,7 @@ from gpt2.model import checkpoint
 
 
 def logit_case(pair: Pair, quantity: str, ours: Tensor, theirs: Tensor) -> Case:
-    """The largest absolute difference of logits (..., V)."""
+    """Measures the largest absolute difference of logits (..., V)."""
     difference, largest = (ours - theirs).abs().max().item(), theirs.abs().max().item()
     return pair.case("logits", quantity, theirs.numel(), difference, logit_tolerance(largest))
 
@@ -36,7 +37,7 @@ def logit_case(pair: Pair, quantity: str, ours: Tensor, theirs: Tensor) -> Case:
 
 @torch.inference_mode()
 def forward_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
-    """The residual stream after every layer, and the logits, of tokens (B, T)."""
+    """Compares the residual stream after every layer, and the logits, for tokens (B, T)."""
     with _outputs(pair.ours) as ours_residual, _outputs(pair.theirs.transformer) as their_residual:
         ours, theirs = pair.ours(tokens), pair.theirs(tokens).logits  # (B, T, V)
     differences = [_relative(*layers) for layers in zip(ours_residual, their_residual, strict=True)]
@@ -48,7 +49,7 @@ def forward_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
 
 @contextmanager
 def _outputs(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects the residual stream (B, T, C): the embedding, after each block, and after the last layer norm."""
+    """Collects the residual stream (B, T, C): embeddings, the output of each block, and of the last layer norm."""
     outputs: list[Tensor] = []
     layers = [model.drop, *model.h, model.ln_f]
     hooks = [layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output)) for layer in layers]
@@ -60,21 +61,23 @@ def _outputs(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _relative(ours: Tensor, theirs: Tensor) -> float:
-    """The largest difference in a share of the largest number."""
+    """The largest absolute difference relative to the largest absolute value."""
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
 @torch.inference_mode()
 def context_case(pair: Pair, tokens: Tensor) -> Case:
-    """Logits of one sequence (1, T) that fills the context."""
+    """Compares the logits of one sequence (1, T) that fills the context."""
     assert tokens.size(1) == pair.ours.config.block_size
     return logit_case(pair, "logits, full context", pair.ours(tokens), pair.theirs(tokens).logits)
 
 
 @torch.inference_mode()
 def cache_case(pair: Pair, tokens: Tensor) -> Case:
-    """Logits of tokens (B, T), half of which both models take at once, a quarter at once on their caches of keys and
-    values, and the rest one by one."""
+    """Compares the logits of tokens (B, T) computed on caches of keys and values.
+
+    Both models read the first half of the tokens at once, then a quarter at once, and the rest one by one.
+    """
     B, T = tokens.shape
     first, second, rest = tokens.tensor_split((T // 2, T - T // 4), dim=1)
     cache, past, ours, theirs, done = KVCache(pair.ours.config, B, T), None, [], [], 0
@@ -89,8 +92,10 @@ def cache_case(pair: Pair, tokens: Tensor) -> Case:
 
 @torch.inference_mode()
 def padding_case(pair: Pair, prompts: list[Tensor]) -> Case:
-    """Logits of prompts of different lengths: theirs padded on the left with a mask, as they generate; ours on the
-    right, as we do."""
+    """Compares the logits of prompts of different lengths, padded as each model pads when it generates.
+
+    Theirs pads on the left with a mask, ours on the right.
+    """
     ids, mask = left_padded(prompts)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     theirs = pair.theirs(ids, attention_mask=mask, position_ids=positions).logits[mask.bool()]  # (N, V)
@@ -101,7 +106,7 @@ def padding_case(pair: Pair, prompts: list[Tensor]) -> Case:
 
 
 def left_padded(prompts: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Prompts of any lengths as ids (B, T), and the mask (B, T) that is 0 where there is padding."""
+    """Pads prompts of any lengths to ids (B, T); the mask (B, T) is 0 at padding."""
     pad = partial(pad_sequence, batch_first=True, padding_side="left")
     return pad(prompts), pad([torch.ones_like(prompt) for prompt in prompts])
 
@@ -110,30 +115,25 @@ def left_padded(prompts: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def training_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
-    """The mean loss of tokens (B, T + 1), the last of them only targets; and of all its gradients by a parameter the
-    worst |g - g'| / |g'|."""
+    """Compares the mean loss of tokens (B, T + 1), where the last token is only a target, and its gradients.
+
+    The value for gradients is the largest |g - g'| / |g'| of all parameters.
+    """
     inputs, targets = tokens[:, :-1], tokens[:, 1:]  # (B, T)
     ours = pair.ours(inputs, targets) / targets.numel()
-    theirs = pair.theirs(tokens, labels=tokens).loss  # which shifts the labels by itself
+    theirs = pair.theirs(tokens, labels=tokens).loss  # transformers shifts the labels
     yield pair.case("loss", "loss", targets.numel(), abs(ours.item() - theirs.item()), LOSS_TOLERANCE)
     ours.backward()
-    differences: list[float] = []
-    hooks = []
-    for name, parameter in pair.ours.named_parameters():
-        compare = partial(_compare_gradients, differences, parameter, name.endswith(checkpoint.TRANSPOSED))
-        hooks.append(pair.theirs.get_parameter(checkpoint.PREFIX + name).register_post_accumulate_grad_hook(compare))
     theirs.backward()
-    for hook in hooks:
-        hook.remove()
-    yield pair.case("gradients", "gradients by all parameters", len(hooks), worst(differences), GRADIENT_TOLERANCE)
-
-
-@torch.no_grad()
-def _compare_gradients(differences: list[float], ours: nn.Parameter, transposed: bool, theirs: nn.Parameter) -> None:
-    """Adds one relative difference as soon as it is known, and frees both gradients: all would be two models more."""
-    expected = theirs.grad.t() if transposed else theirs.grad
-    differences.append(((ours.grad - expected).norm() / expected.norm()).item())
-    ours.grad = theirs.grad = None
+    differences = []
+    for name, parameter in pair.ours.named_parameters():
+        expected = pair.theirs.get_parameter(checkpoint.PREFIX + name).grad
+        expected = expected.t() if name.endswith(checkpoint.TRANSPOSED) else expected
+        differences.append(((parameter.grad - expected).norm() / expected.norm()).item())
+    pair.ours.zero_grad(), pair.theirs.zero_grad()
+    yield pair.case(
+        "gradients", "gradients by all parameters", len(differences), worst(differences), GRADIENT_TOLERANCE
+    )
 
 
 # --- bfloat16 ------------------------------------------------------------------------------------------------------
@@ -141,11 +141,11 @@ def _compare_gradients(differences: list[float], ours: nn.Parameter, transposed:
 
 @torch.inference_mode()
 def bfloat16_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
-    """Logits of tokens (B, T) in bfloat16, which converts both models.
+    """Compares the logits of tokens (B, T) in bfloat16, and leaves both models converted to it.
 
-    The value is the root mean square of ours less theirs; the tolerance is what bfloat16 itself does to theirs, the
-    root mean square of theirs less theirs in float32, times sqrt(2): the distance of two roundings that are as large
-    and know nothing of one another.
+    The value is the root mean square of the difference between ours and theirs. The tolerance is sqrt(2) times the root
+    mean square of the difference that bfloat16 makes to theirs: the expected distance between two independent roundings
+    of that size.
     """
     expected = pair.theirs(tokens).logits  # (B, T, V)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16)

@@ -1,8 +1,8 @@
-"""Why `transformers.pipeline` writes another text than ours: by experiment, one setting at a time.
+"""Why `transformers.pipeline` and our engine write different texts: an experiment that changes one setting at a time.
 
-Three texts of ours are the goals: greedy, drawn with the pipeline's own settings, and drawn with other ones. For each
-the pipeline is told every setting of ours; then each setting that differs from the pipeline's default is left at the
-default, alone. Where its text then is another one, that setting is responsible.
+There are three texts of ours: greedy, sampled with the pipeline's default settings, and sampled with other settings.
+For each, the pipeline first gets all of our settings. Then each setting whose default differs from ours is left at the
+default, one at a time. If the pipeline's text changes, that setting is responsible.
 """
 
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from pathlib import Path
 import torch
 
 from gpt2.evaluation.parity.cases import Case
-from gpt2.evaluation.parity.pairs import quiet
+from gpt2.evaluation.parity.pairs import silence_transformers
 from gpt2.generation.generate import complete
 from gpt2.generation.sampling import Sampling
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.model.gpt import GPT
 from gpt2.tokenizer.tokenizer import Tokenizer
 
-# What transformers' pipeline does when it is told nothing: temperature and length are its own, top_k that of
-# `generate`. It draws from torch's generator in whatever state that is: seed 0 stands for it.
+# The defaults of transformers' pipeline. Temperature and length are the pipeline's own, top_k is `generate`'s. It draws
+# from torch's generator in whatever state that is; seed 0 stands for that state.
 DEFAULTS = {
     "do_sample": True,
     "temperature": 0.7,
@@ -31,7 +31,7 @@ DEFAULTS = {
     "seed": 0,
 }
 GREEDY = "greedy"
-GOALS = {  # ours: what differs from the defaults, besides the number of tokens and the seed
+GOALS = {  # how our settings differ from the defaults, besides the number of tokens and the seed
     GREEDY: {"do_sample": False},
     "drawn, the pipeline's settings": {},
     "drawn, other settings": {"temperature": 1.2, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.1},
@@ -40,36 +40,37 @@ PROMPTS = ("Returns the", "The cat sat on", "If x is None,")
 SAME, LONGER, OTHER, ERROR = "the same text", "the same, and more", "another text", "an error: the context is full"
 
 
-def experiment(directory: Path, prompt_tokens: int, new_tokens: int, seed: int) -> tuple[list[dict], Case]:
-    """Runs the pipeline, given nothing but the directory, beside our engine.
+def experiment(directory: Path, tokens: int, seed: int) -> tuple[list[dict], Case]:
+    """Runs the pipeline on a checkpoint directory beside our engine, with prompts and continuations of up to `tokens`.
 
-    Returns a row for each run of the pipeline on the first prompt, and the case that counts over PROMPTS and GOALS the
-    texts that differ although every setting is the same. A row has the goal, the setting left at its default (None, or
-    `all` where the pipeline is told nothing), the settings in force, what the pipeline's text is beside ours
-    (`outcome`), how many characters after the prompt it shares with ours (`same`), and the texts of both.
+    Returns one row per run of the pipeline on the first prompt, and a case for the share of texts, over PROMPTS and
+    GOALS, that differ although all settings are the same. A row has the goal, the setting left at its default (None, or
+    `all` if the pipeline got no settings), the settings in force, the comparison of the texts (`outcome`), the number
+    of characters that they share after the prompt (`same`), and both texts.
     """
     from transformers import pipeline
 
-    with quiet():
-        theirs = pipeline("text-generation", model=str(directory), device="cpu")
-        model, tokenizer = load_with_tokenizer(directory, "cpu")
-        own = {"max_new_tokens": new_tokens, "seed": seed}
-        rows, told_all = [], []
-        for number, text in enumerate(PROMPTS):
-            prompt = tokenizer.decode(tokenizer.encode(text)[:prompt_tokens])  # so that it fits the context
-            for goal, changed in GOALS.items():
-                settings = DEFAULTS | own | changed
-                ours = _ours(model, tokenizer, prompt, settings)
-                told_all.append(_row(theirs, goal, None, prompt, settings, ours))
-                if number == 0:
-                    rows += [told_all[-1], *_one_left_by_one(theirs, goal, prompt, settings, ours)]
-    differing = sum(row["outcome"] != SAME for row in told_all) / len(told_all)
-    return rows, Case("our checkpoint", "texts", "texts of transformers.pipeline", len(told_all), differing, 0.0)
+    silence_transformers()
+    theirs = pipeline("text-generation", model=str(directory), device="cpu")
+    model, tokenizer = load_with_tokenizer(directory, "cpu")
+    rows, matched = [], []
+    for text in PROMPTS:
+        prompt = tokenizer.decode(tokenizer.encode(text)[:tokens])  # so that it fits the context
+        for goal, changed in GOALS.items():
+            settings = DEFAULTS | {"max_new_tokens": tokens, "seed": seed} | changed
+            ours = _our_text(model, tokenizer, prompt, settings)
+            matched.append(_row(theirs, goal, None, prompt, settings, ours))
+            if text == PROMPTS[0]:
+                rows += [matched[-1], *_defaults_one_by_one(theirs, goal, prompt, settings, ours)]
+    differing = sum(row["outcome"] != SAME for row in matched) / len(matched)
+    return rows, Case("our checkpoint", "texts", "texts of transformers.pipeline", len(matched), differing, 0.0)
 
 
-def _one_left_by_one(theirs, goal: str, prompt: str, settings: dict, ours: str) -> Iterator[dict]:
-    """The pipeline with one setting after the other left at its default; for the first goal also with all but one: its
-    number of tokens may be more than the context has room for."""
+def _defaults_one_by_one(theirs, goal: str, prompt: str, settings: dict, ours: str) -> Iterator[dict]:
+    """Runs the pipeline with each setting in turn left at its default.
+
+    The first goal also has a run with all settings left but the number of tokens, whose default may exceed the context.
+    """
     if goal == GREEDY:
         length = {"max_new_tokens": settings["max_new_tokens"]}
         yield _row(theirs, goal, "all", prompt, DEFAULTS | length, ours)
@@ -78,8 +79,8 @@ def _one_left_by_one(theirs, goal: str, prompt: str, settings: dict, ours: str) 
             yield _row(theirs, goal, name, prompt, settings | {name: DEFAULTS[name]}, ours)
 
 
-def _ours(model: GPT, tokenizer: Tokenizer, prompt: str, settings: dict) -> str:
-    """Our continuation."""
+def _our_text(model: GPT, tokenizer: Tokenizer, prompt: str, settings: dict) -> str:
+    """The continuation that our engine writes."""
     sampling = Sampling(
         temperature=settings["temperature"] if settings["do_sample"] else 0.0,
         top_k=settings["top_k"],
@@ -90,7 +91,7 @@ def _ours(model: GPT, tokenizer: Tokenizer, prompt: str, settings: dict) -> str:
 
 
 def _row(theirs, goal: str, left: str | None, prompt: str, settings: dict, ours: str) -> dict:
-    """One run of the pipeline under `settings`, beside our text."""
+    """Runs the pipeline once under `settings` and compares its text with ours."""
     passed = {name: value for name, value in settings.items() if name != "seed" and value != DEFAULTS[name]}
     try:
         with torch.random.fork_rng():
@@ -98,7 +99,7 @@ def _row(theirs, goal: str, left: str | None, prompt: str, settings: dict, ours:
             (result,) = theirs(prompt, return_full_text=False, **passed)
         text = result["generated_text"]
         outcome = SAME if text == ours else LONGER if text.startswith(ours) else OTHER
-    except IndexError:  # a position that the model has no embedding for
+    except IndexError:  # a position beyond the position embedding
         text, outcome = "", ERROR
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, ours, strict=False)))
     return {"goal": goal, "left": left, **settings, "outcome": outcome, "same": same, "text": text, "ours": ours}

@@ -1,4 +1,4 @@
-"""Token ids of texts that trip tokenizers."""
+"""Token ids of texts that are hard for tokenizers."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ HOSTILE_TEXTS = (
 
 
 def tokenizer_case(name: str, directory: Path) -> Case:
-    """Ours never reads a special token in a text; theirs is told not to."""
+    """Compares token ids. Neither tokenizer reads special tokens in a text: theirs needs an option for that."""
     from transformers import AutoTokenizer
 
     ours = Tokenizer.load(directory)

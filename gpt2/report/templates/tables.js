@@ -1,14 +1,14 @@
-// Sortable tables: a button in each column head of a table of class `sortable` sorts its rows, first the one way, then the
-// other, then back to how they were. Without scripts the table is as it was.
+// Sortable tables: a button in each column head of a table of class `sortable` sorts its rows in ascending order, then in
+// descending order, then back to the original order. Without scripts the table keeps its original order.
 (() => {
   "use strict";
-  const ORDERS = ["ascending", "descending", "none"]; // of aria-sort, as one press follows another
+  const ORDERS = ["ascending", "descending", "none"]; // values of aria-sort, in the order of clicks
   const text = (row, column) => row.cells[column].textContent.trim();
   const isNumber = (value) => /^[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?%?( ±.*)?$/i.test(value);
   const number = (value) => parseFloat(value.replace("−", "-").replaceAll(",", ""));
   const byText = new Intl.Collator(undefined, { numeric: true }).compare;
 
-  // Rows of `body` by a column; a cell without a value goes last either way. Equal rows stay as they were at first.
+  // Sorts rows by a column. Cells without a value go last in both orders. Equal rows keep their original order.
   function sorted(rows, column, order) {
     if (order === "none") return rows;
     const missing = (row) => ["", "—"].includes(text(row, column));
@@ -22,7 +22,7 @@
 
   function prepare(table) {
     const heads = [...table.tHead.rows[0].cells];
-    const bodies = [...table.tBodies].map((body) => ({ body, rows: [...body.rows] })); // in their first order
+    const bodies = [...table.tBodies].map((body) => ({ body, rows: [...body.rows] })); // in the original order
     heads.forEach((head, column) => {
       if (!head.textContent.trim()) return;
       const button = document.createElement("button");

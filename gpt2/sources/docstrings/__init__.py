@@ -1,1 +1,1 @@
-"""English that pip has already put on the machine: docstrings of installed packages, and rows made of them."""
+"""English text that pip has already installed: docstrings of packages, and rows made from them."""

@@ -1,7 +1,7 @@
 """Documents as multiple-choice completions in HellaSwag's form: which of four sentences comes next?
 
-The wrong endings are real sentences too: of about the true one's length, from other documents of whatever package, and
-like the true one not the first of their paragraph. All text is from test documents.
+The wrong endings are real sentences too: of about the length of the true one, from other documents, and like the true
+one not the first of their paragraph. All text comes from test documents.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ENDINGS = 4
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sentence of a paragraph and up to three that stand before it."""
+    """A sentence of a paragraph, and up to three sentences before it."""
 
     document: str
     package: str
@@ -28,24 +28,25 @@ class Candidate:
     ending: str
 
     def draw(self, purpose: str) -> float:
-        """A number in [0, 1) that depends on nothing else."""
+        """A number in [0, 1) that depends on document, ending and purpose alone."""
         return draw(f"{purpose} {self.document} {self.ending}")
 
 
 def completion_rows(documents: list[Document], params: HellaSwagDataParams) -> list[dict]:
     """Rows {"ind", "activity_label", "ctx_a", "ctx_b", "ctx", "endings", "label", "split"}.
 
-    The activity is the package. No ending completes a sentence that the context began, so `ctx_b` is empty.
-
-    Which rows are kept, their order and the place of the true ending are drawn by document and ending.
+    The activity is the package. Endings are whole sentences, so `ctx_b`, where the sentence of the ending begins, is
+    empty. Hashes of document and ending decide which rows are kept, their order, and the place of the true ending.
     Raises InputError if the test documents hold too few sentences for a single row.
     """
-    found = [candidate for document in documents if document.split == "test" for candidate in candidates(document)]
+    pool = [candidate for document in documents if document.split == "test" for candidate in candidates(document)]
     rows: list[dict] = []
-    limit = params.max_examples or len(found)
-    for candidate in sorted(found, key=lambda candidate: candidate.draw("row")):
-        wrong = wrong_endings(candidate, found)
-        if len(rows) < limit and len(wrong) == ENDINGS - 1:
+    limit = params.max_examples or len(pool)
+    for candidate in sorted(pool, key=lambda candidate: candidate.draw("row")):
+        if len(rows) == limit:
+            break
+        wrong = wrong_endings(candidate, pool)
+        if len(wrong) == ENDINGS - 1:
             label = int(candidate.draw("label") * ENDINGS)
             endings = [*wrong[:label], candidate.ending, *wrong[label:]]
             context = {"ctx_a": candidate.context, "ctx_b": "", "ctx": candidate.context}
@@ -57,7 +58,7 @@ def completion_rows(documents: list[Document], params: HellaSwagDataParams) -> l
 
 
 def candidates(document: Document) -> list[Candidate]:
-    """Every sentence of a document that others of its paragraph stand before, with the last of these."""
+    """Every sentence of a document that follows others in its paragraph, with the last of these."""
     found = []
     for paragraph in document.text.split("\n\n"):
         parts = sentences(paragraph)
@@ -72,7 +73,7 @@ def candidates(document: Document) -> list[Candidate]:
 
 
 def wrong_endings(candidate: Candidate, pool: list[Candidate]) -> list[str]:
-    """The three endings of other documents that come closest in length, in an order of no meaning."""
+    """The three endings of other documents that are closest in length, in an order drawn by their hashes."""
     length = len(candidate.ending)
     chosen: list[Candidate] = []
     for other in sorted(pool, key=lambda other: abs(len(other.ending) - length)):

@@ -1,4 +1,4 @@
-"""Documents as the pretraining corpus: parquet files and a manifest of what is in them."""
+"""Documents as the pretraining corpus: a parquet file, and a manifest of its contents."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 
 from gpt2.common.files import replacing, size_and_hash, write_json
 from gpt2.sources.docstrings.documents import Document
-from gpt2.sources.docstrings.packages import record
+from gpt2.sources.docstrings.packages import origin
 
 COLUMNS = ("text", "split", "package", "name")
 FILE = "docstrings_00000.parquet"
 
 
 def corpus_rows(documents: list[Document]) -> list[dict]:
-    """One row a document, of the training and validation splits alone: test documents are never trained on."""
+    """One row per document of the training and validation splits: test documents are never trained on."""
     return [
         {column: getattr(document, column) for column in COLUMNS}
         for document in documents
@@ -23,9 +23,9 @@ def corpus_rows(documents: list[Document]) -> list[dict]:
 
 
 def write_corpus(directory: Path, rows: list[dict], packages: tuple[str, ...], skipped: list[str]) -> None:
-    """Writes the rows to parquet, and manifest.json: where they come from, how much each split holds, digests.
+    """Writes the rows to parquet, and manifest.json: where they come from, the sizes of the splits, hashes.
 
-    `skipped`: modules of the packages that could not be read.
+    `skipped`: modules of the packages that do not parse.
     """
     table = pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in COLUMNS]))
     with replacing(directory / FILE) as temporary:
@@ -36,7 +36,7 @@ def write_corpus(directory: Path, rows: list[dict], packages: tuple[str, ...], s
         words = sum(len(text.split()) for text in texts)
         splits[split] = {"documents": len(texts), "words": words, "characters": sum(map(len, texts))}
     manifest = {
-        **record(packages),
+        **origin(packages),
         "splits": splits,
         "skipped": skipped,
         "files": [{"file": FILE, **size_and_hash(directory / FILE), "rows": len(rows)}],

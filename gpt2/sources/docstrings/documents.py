@@ -1,8 +1,8 @@
-"""The docstrings of installed packages as documents: deduplicated, split, evaluation kept apart from training.
+"""The docstrings of installed packages as documents: deduplicated, split, and with evaluation kept apart from training.
 
-What holds for the documents, and for every text of every row that is made out of them: an evaluation text shares no 13
-words in a row with the training texts, and if it is shorter, it does not stand in them whole. Test texts are kept apart
-from validation texts in the same way.
+An evaluation text shares no 13 consecutive words with the training texts, and if it is shorter, it does not occur whole
+in them. Test texts are kept apart from validation texts in the same way. This holds for the documents and for every
+text of every row that is made from them.
 """
 
 from collections.abc import Iterable
@@ -16,17 +16,19 @@ from gpt2.sources.docstrings.packages import Docstring, read_docstrings
 from gpt2.sources.docstrings.prose import is_heading, tidy
 from gpt2.sources.splits import SPLITS, draw
 
+MIN_WORDS = 8  # of a document
+
 
 @dataclass(frozen=True)
 class Document:
-    """A docstring in prose. Its summary or code is "" where it has none, or none that is kept apart from training."""
+    """A docstring in prose. Summary and code are "" where it has none, or where an earlier split has the same."""
 
     name: str  # qualified, e.g. scipy.linalg.solve
     package: str
     split: str  # train, val or test
     text: str  # paragraphs, with blank lines between
     summary: str  # its first sentence
-    code: str  # of a function: signature and beginning of the body
+    code: str  # signature and beginning of the body, if it documents a function
 
 
 def read_documents(params: DocstringsParams) -> tuple[list[Document], list[str]]:
@@ -35,34 +37,32 @@ def read_documents(params: DocstringsParams) -> tuple[list[Document], list[str]]
     Raises InputError if a package is not installed, or if a split is left without documents.
     """
     docstrings, skipped = read_docstrings(params.packages)
-    return split_apart(docstrings, params), skipped
+    return split_apart(docstrings, params.heldout), skipped
 
 
-def split_apart(docstrings: list[Docstring], params: DocstringsParams) -> list[Document]:
-    """Splits docstrings by the hash of their names, and drops from each what was said before it.
+def split_apart(docstrings: list[Docstring], heldout: float) -> list[Document]:
+    """Splits docstrings by the hash of their names, and drops from each split what an earlier one contains.
 
     The training split comes first: what it shares with the others stays in it. Raises InputError if a split is empty.
     """
     documents: list[Document] = []
     seen: set[str] = set()  # paragraphs
-    earlier: list[Phrases] = []  # one for each earlier split
+    earlier: list[Phrases] = []  # one per earlier split
     for split in SPLITS:
-        own = []
+        added = []
         for docstring in docstrings:
-            if split_of(docstring.name, params.heldout) == split:
-                text = "\n\n".join(_apart(_new(docstring.paragraphs, seen), earlier))
-                if len(text.split()) >= params.min_words:
+            if split_of(docstring.name, heldout) == split:
+                text = "\n\n".join(_without_shared(_without_repeated(docstring.paragraphs, seen), earlier))
+                if len(text.split()) >= MIN_WORDS:
                     summary, code = (
                         "" if any(phrases.shared([part]) for phrases in earlier) else part
                         for part in (docstring.summary, docstring.code)
                     )
-                    own.append(Document(docstring.name, docstring.package, split, text, summary, code))
-        if not own:
-            raise InputError(
-                f"docstrings.heldout = {params.heldout}, min_words = {params.min_words}: leave no document in {split}"
-            )
-        earlier.append(Phrases(part for document in own for part in (document.text, document.summary, document.code)))
-        documents += own
+                    added.append(Document(docstring.name, docstring.package, split, text, summary, code))
+        if not added:
+            raise InputError(f"docstrings.heldout = {heldout}: leaves no document in {split}")
+        earlier.append(Phrases(part for document in added for part in (document.text, document.summary, document.code)))
+        documents += added
     return documents
 
 
@@ -72,8 +72,8 @@ def split_of(name: str, heldout: float) -> str:
     return "test" if share < heldout else "val" if share < 2 * heldout else "train"
 
 
-def _new(paragraphs: Iterable[str], seen: set[str]) -> list[str]:
-    """The paragraphs that are not in `seen`, which takes them in; headings may repeat."""
+def _without_repeated(paragraphs: Iterable[str], seen: set[str]) -> list[str]:
+    """The paragraphs that are not in `seen`, to which they are added. Headings may repeat."""
     new = []
     for paragraph in paragraphs:
         key = " ".join(words(paragraph))
@@ -83,28 +83,28 @@ def _new(paragraphs: Iterable[str], seen: set[str]) -> list[str]:
     return tidy(new)
 
 
-def _apart(paragraphs: list[str], earlier: list[Phrases]) -> list[str]:
-    """The paragraphs without the sentences that share words with `earlier`; each of these ends its paragraph.
+def _without_shared(paragraphs: list[str], earlier: list[Phrases]) -> list[str]:
+    """The paragraphs without the sentences that share words with `earlier`; a removed sentence ends its paragraph.
 
-    What comes to stand together is looked at again. Headings are everyone's.
+    Sentences that become neighbors are checked again. Headings may be shared.
     """
     while paragraphs:
         parts = [sentence for paragraph in paragraphs for sentence in sentences(paragraph)]
         shared = {i for phrases in earlier for i in phrases.shared(parts) if not is_heading(parts[i])}
         if not shared:
             break
-        paragraphs = tidy(_without(paragraphs, shared))
+        paragraphs = tidy(_without_sentences(paragraphs, shared))
     return paragraphs
 
 
-def _without(paragraphs: list[str], left_out: set[int]) -> list[str]:
-    """The paragraphs without some sentences, which are numbered through."""
+def _without_sentences(paragraphs: list[str], removed: set[int]) -> list[str]:
+    """The paragraphs without the sentences of these numbers, counted through all paragraphs."""
     runs: list[list[str]] = []
     number = 0
     for paragraph in paragraphs:
         runs.append([])
         for sentence in sentences(paragraph):
-            if number in left_out:
+            if number in removed:
                 runs.append([])
             else:
                 runs[-1].append(sentence)

@@ -1,4 +1,4 @@
-"""Documents as instructions in Alpaca's form: a function's beginning, answered by its docstring's first sentence."""
+"""Documents as instructions in Alpaca's form: input is a function, output its docstring's first sentence."""
 
 from gpt2.config.data import ExamplesParams
 from gpt2.sources.docstrings.documents import Document
@@ -9,22 +9,22 @@ MIN_WORDS, MAX_WORDS = 3, 25  # of a summary
 
 
 def instruction_rows(documents: list[Document], params: ExamplesParams) -> dict[str, list[dict]]:
-    """Rows {"instruction", "input", "output"} of each split; a summary is kept once.
+    """Rows {"instruction", "input", "output"} of each split, without repeated summaries.
 
-    Which rows are kept, and their order, is drawn by name.
+    The hash of a document's name decides whether its row is kept, and where.
     """
     rows: dict[str, list[dict]] = {split: [] for split in SPLITS}
     seen: set[str] = set()
     for document in sorted(documents, key=lambda document: draw(f"instruction {document.name}")):
-        own = rows[document.split]
+        split = rows[document.split]
         limit = (params.max_train if document.split == "train" else params.max_eval) or len(documents)
-        if len(own) < limit and document.summary not in seen and is_example(document):
-            own.append({"instruction": INSTRUCTION, "input": document.code, "output": document.summary})
+        if len(split) < limit and document.summary not in seen and is_example(document):
+            split.append({"instruction": INSTRUCTION, "input": document.code, "output": document.summary})
             seen.add(document.summary)
     return rows
 
 
 def is_example(document: Document) -> bool:
-    """Whether it is a function with a summary that is a sentence of fitting length."""
+    """Whether it documents a function, in a summary that is a sentence of fitting length."""
     words = len(document.summary.split())
     return bool(document.code) and MIN_WORDS <= words <= MAX_WORDS and document.summary.endswith(".")

@@ -1,7 +1,7 @@
-"""The layout of docstrings: where a paragraph, a list item, a field or a heading starts, and what is not prose at all.
+"""Cuts docstrings into headings, paragraphs, list items and entries, and leaves out what is not prose.
 
 Docstrings mix sentences with doctests, equations, tables, directives and lists of fields, in several dialects
-(reStructuredText, numpydoc, Sphinx fields, Google). This reads them just far enough to tell them apart.
+(reStructuredText, numpydoc, Sphinx fields, Google). This module parses only as much as it needs to separate them.
 """
 
 import inspect
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-# Sections by title, in lower case. An entry is a name, often with a type, and below it an indented description.
+# Sections by lower-case title. An entry is a name, often with a type, followed by an indented description.
 LEFT_OUT = {
     *("example", "examples", "example usage", "usage", "demo", "doctest", "doctests", "call signature"),
     *("call signatures", "reference", "references", "bibliography", "see also", "seealso", "methods", "author"),
@@ -22,7 +22,7 @@ ENTRIES = RESULTS | {
 }
 KNOWN = LEFT_OUT | ENTRIES
 
-# Directives that hold sentences, and those that stand beside the text, which is complete without them.
+# Directives that contain sentences, and directives without which the text around them is complete.
 ADMONITIONS = {"note", "notes", "warning", "warn", "tip", "hint", "important", "caution", "attention", "admonition"}
 ASIDES = {"versionadded", "versionchanged", "versionremoved", "deprecated", "seealso", "legacy", "index", "rubric"}
 
@@ -45,9 +45,9 @@ class Block:
 
 
 def blocks(docstring: str) -> Iterator[Block]:
-    """Cuts a docstring at blank lines, headings and what is left out."""
+    """Cuts a docstring at blank lines, headings and gaps."""
     lines = [*_lines(docstring), ""]
-    section, start = "", 0  # the section that lines belong to, and the first line that is not cut off yet
+    section, start = "", 0  # the current section, and the first line that is not in a block yet
     for i, line in enumerate(lines):
         title = _title(lines, i)
         if not (title or not line.strip() or line == GAP_LINE or UNDERLINE.fullmatch(line)):
@@ -78,7 +78,7 @@ def _lines(docstring: str) -> Iterator[str]:
         elif name in ADMONITIONS:
             yield ""
             yield "" if name == "admonition" else " " * (indent + 3) + directive[2]
-        elif directive or text.startswith(".. ") or text == "..":  # the latter two: a footnote, a target, a comment
+        elif directive or text.startswith(".. ") or text == "..":  # footnotes, targets and comments too
             yield GAP_LINE if directive and name not in ASIDES else ""
             i = _end(lines, i, indent)
         elif text.endswith("::"):
@@ -99,7 +99,7 @@ def _title(lines: list[str], i: int) -> str:
 
 
 def _group(lines: list[str], section: str) -> Iterator[Block]:
-    """Cuts lines that no blank line separates into paragraphs, list items and entries."""
+    """Cuts lines without blank lines between them into paragraphs, list items and entries."""
     if any(TABLE.fullmatch(line) for line in lines):
         yield Block("gap")
         return
@@ -123,7 +123,7 @@ def _marked(text: str) -> bool:
 
 
 def _starts(lines: list[str], i: int, section: str) -> bool:
-    """Whether something other than the paragraph goes on at line i."""
+    """Whether a new block starts at line i of a paragraph."""
     deeper = i + 1 < len(lines) and _indent(lines[i + 1]) > _indent(lines[i])
     text = lines[i].strip()
     entry = deeper or " : " in text or (section == "args" and NAME.match(text) is not None)
@@ -145,9 +145,9 @@ def _marked_block(first: str, rest: str) -> Iterator[Block]:
 
 
 def _term(first: str, section: str) -> str | None:
-    """What the indented lines below describe: a name, "" for a mere type; None if the line is part of a sentence."""
+    """The term that the indented lines below describe: a name, or "" for a type; None if it is in a sentence."""
     match = TERM.fullmatch(first)
-    if section == "args":  # Google's, where the description follows on the same line
+    if section == "args":  # in Google's dialect the description follows on the same line
         return None
     if section in ENTRIES:
         return match[1] if match else "" if section in RESULTS else first
@@ -165,7 +165,7 @@ def _entry(term: str, body: list[str]) -> Iterator[Block]:
 
 
 def _paragraph(lines: list[str], section: str) -> Iterator[Block]:
-    """Lines of one indentation: a sentence or more; among entries perhaps one on a single line, `name : text`."""
+    """Lines of one indentation: sentences, or in a section of entries an entry on one line, `name : text`."""
     text = _joined(lines)
     match = TERM.fullmatch(text)
     if section in ENTRIES and match and " : " in text:

@@ -1,4 +1,4 @@
-"""Inline markup into plain words, plain words into sentences, and whether a sentence is prose."""
+"""Turns inline markup into plain words, cuts plain words into sentences, and tells prose from the rest."""
 
 import re
 
@@ -22,7 +22,7 @@ ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|cf|vs|eqs?|figs?|refs?|al|approx|resp
 SENTENCE_END = re.compile(r"(?<=[.!?])([\"')\]]{0,2})\s+(?=[\"'(\[]?[A-Z])")
 FINISHED = re.compile(r"[.!?][\"')\]]{0,2}$")
 WORD = re.compile(r"(?<!\S)[\"'(\[]*[A-Za-z][\w'’./-]*[\"')\],.;:!?]*(?!\S)")
-# What prose does not hold: control characters, braces and the like; remains of templates, addresses, rules and notes.
+# Prose contains no control characters or braces, and no remains of templates, addresses, rules and notes.
 MARKUP = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\{}`$]")
 REMAINS = re.compile(
     r"%\(|%s\b|>>>|::|://|www\.|@\w|\|\w+\||__\w+__|sphx_|TODO|FIXME|XXX|====|----|____|~~~~|\*\*\*\*|####"
@@ -51,14 +51,14 @@ def sentences(text: str) -> list[str]:
 
 
 def is_prose(sentence: str) -> bool:
-    """Whether it is made of words: no remains of markup or code, and few tokens that are not words."""
+    """Whether a sentence consists of words: no remains of markup or code, and few tokens that are not words."""
     if MARKUP.search(sentence) or REMAINS.search(sentence) or sentence.startswith(("#", "=")):
         return False
     return len(WORD.findall(sentence)) >= 0.7 * len(sentence.split()) > 1
 
 
 def _role(match: re.Match) -> str:
-    """:class:`~a.b.C` -> C, :ref:`text <label>` -> text, :math:`x_{i}` -> x_i; quoted, so that nothing looks inside."""
+    """:class:`~a.b.C` -> C, :ref:`text <label>` -> text, :math:`x_{i}` -> x_i."""
     if match[0].startswith(":math"):
         return _maths(match[1])
     return _target(re.sub(r"\s*<[^>]*>$", "", match[1]))
@@ -71,12 +71,12 @@ def _quoted(match: re.Match) -> str:
 
 
 def _target(text: str) -> str:
-    """What stands on the page for a reference: ~a.b.C -> C, .C -> C, !x -> x."""
+    """The text that Sphinx shows for a reference: ~a.b.C -> C, .C -> C, !x -> x."""
     return text.rsplit(".", 1)[-1] if text.startswith("~") else text.lstrip("!.")
 
 
 def _maths(text: str) -> str:
-    """LaTeX that a reader without TeX understands; a command that has no short word stays and marks the sentence."""
+    """LaTeX in plain characters; a command without a short word stays, and `is_prose` then rejects the sentence."""
     text = re.sub(r"\\[,;:! ]", " ", text)
     text = COMMAND.sub(_command, text)
     return re.sub(r"\s+", " ", re.sub(r"\{([^{}\\]*)\}", r"\1", text)).strip()

@@ -1,9 +1,8 @@
-"""Reads the docstrings of installed packages from their source files; nothing is imported or run."""
+"""Reads the docstrings of installed packages from their source files, without importing or running them."""
 
 import ast
 import gc
 import importlib.util
-import os
 import warnings
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from importlib import metadata
 from pathlib import Path
 
 from gpt2.common.errors import InputError
+from gpt2.common.machine import cpu_count
 from gpt2.common.processes import worker_pool
 from gpt2.common.progress import bar
 from gpt2.sources.docstrings.prose import prose
 
-MAX_CODE = 300  # characters of a function; with the prompt around it they nearly all fit a context of 256 tokens
+MAX_CODE = 300  # characters of a function; with its prompt, nearly every one fits a context of 256 tokens
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (ast.ClassDef, ast.If, ast.Try, ast.With)  # statements whose definitions belong to the module or class
 
@@ -31,24 +31,24 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Docstring:
-    """What a docstring says in prose, and what it documents."""
+    """A docstring in prose, and the code that it documents."""
 
     name: str  # qualified, e.g. scipy.linalg.solve
     package: str
     paragraphs: tuple[str, ...]
     summary: str  # its first sentence, or ""
-    code: str  # signature and beginning of the body without the docstring; "" where it is not a function's
+    code: str  # signature and beginning of the body without the docstring; "" if it documents no function
 
 
 def read_docstrings(packages: tuple[str, ...]) -> tuple[list[Docstring], list[str]]:
-    """All docstrings of the packages in the order of package, file and line, and the modules that do not parse.
+    """All docstrings of the packages, ordered by package, file and line, and the modules that do not parse.
 
-    Raises InputError for a name under which no package is installed.
+    Raises InputError if a package is not installed.
     """
     files = [file for package in sorted(set(packages)) for file in source_files(package)]
     found: list[Docstring] = []
     skipped: list[str] = []
-    with worker_pool(len(os.sched_getaffinity(0))) as pool:
+    with worker_pool(cpu_count()) as pool:
         results = pool.map(_read_in_worker, files, chunksize=16)
         for file, docstrings in zip(files, bar(results, total=len(files), desc="docstrings", unit="file"), strict=True):
             if docstrings is None:
@@ -59,7 +59,7 @@ def read_docstrings(packages: tuple[str, ...]) -> tuple[list[Docstring], list[st
 
 
 def source_files(package: str) -> list[SourceFile]:
-    """The Python files of an installed package, without its tests, in the order of their paths.
+    """The Python files of an installed package, without its tests, ordered by path.
 
     Raises InputError if no package of that name is installed.
     """
@@ -82,10 +82,10 @@ def is_test(path: Path) -> bool:
 
 
 def read_file(file: SourceFile) -> list[Docstring] | None:
-    """The docstrings of one file in the order of lines; None if it does not parse (a template, another encoding)."""
+    """The docstrings of one file, ordered by line; None if it does not parse (a template, another encoding)."""
     try:
         text = importlib.util.decode_source(file.path.read_bytes())
-        with warnings.catch_warnings(action="ignore"):  # of invalid escapes in other people's strings
+        with warnings.catch_warnings(action="ignore"):  # about invalid escapes in strings
             documented = list(_documented(ast.parse(text), file.module))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -100,29 +100,29 @@ def read_file(file: SourceFile) -> list[Docstring] | None:
 
 
 def _read_in_worker(file: SourceFile) -> list[Docstring] | None:
-    gc.disable()  # trees are many objects and no cycles
+    gc.disable()  # syntax trees are many objects without cycles
     return read_file(file)
 
 
 def manifest(packages: tuple[str, ...], splits: dict[str, Sized]) -> dict:
-    """What rows are made of: the packages' versions, and how many rows each split has."""
-    return {**record(packages), "splits": {split: len(rows) for split, rows in splits.items()}}
+    """The manifest of rows: the versions of the packages, and the number of rows in each split."""
+    return {**origin(packages), "splits": {split: len(rows) for split, rows in splits.items()}}
 
 
-def record(packages: tuple[str, ...]) -> dict:
-    """What a manifest begins with: the packages' versions."""
+def origin(packages: tuple[str, ...]) -> dict:
+    """How a manifest begins: the versions of the packages."""
     versions = {package: installed_version(package) for package in sorted(set(packages))}
     return {"source": "docstrings", "packages": versions}
 
 
 def installed_version(package: str) -> str | None:
-    """The version of the distribution that an import name comes from; None where pip did not install it."""
+    """The version of the distribution that provides an import name; None if pip did not install it."""
     names = metadata.packages_distributions().get(package)
     return metadata.version(names[0]) if names else None
 
 
 def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
-    """A module or class, its functions and classes and theirs, but nothing from inside a function."""
+    """A module or class, and the functions and classes in it at any depth, but nothing inside a function."""
     if isinstance(node, ast.Module | ast.ClassDef):
         yield name, node
     for child in ast.iter_child_nodes(node):
@@ -133,7 +133,7 @@ def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _code(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str:
-    """The first whole lines of a function, up to MAX_CODE characters; "" if nothing of its body is among them."""
+    """The first whole lines of a function, up to MAX_CODE characters; "" if none of them belongs to its body."""
     docstring, *body = node.body
     if not body or body[0].lineno <= docstring.end_lineno:
         return ""

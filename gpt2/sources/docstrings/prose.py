@@ -1,4 +1,4 @@
-"""Docstrings into English prose: what is not prose goes, what remains reads without its markup."""
+"""Turns docstrings into English prose: drops what is not prose, and removes markup from the rest."""
 
 import re
 
@@ -9,7 +9,7 @@ TITLE = re.compile(r"[A-Z][\w ,'/()-]*")
 
 
 class Passage:
-    """A block in plain sentences, and which of them are kept."""
+    """A block as plain sentences, and whether each is kept."""
 
     def __init__(self, block: Block):
         self.kind = block.kind
@@ -22,16 +22,16 @@ class Passage:
 
     @property
     def starts(self) -> bool:
-        """Whether its beginning is kept."""
+        """Whether its first sentence is kept."""
         return bool(self.keep and self.keep[0])
 
     @property
     def ends(self) -> bool:
-        """Whether its end is kept."""
+        """Whether its last sentence is kept."""
         return bool(self.keep and self.keep[-1])
 
     def mend(self, before: "Passage | None", after: "Passage | None") -> None:
-        """Drops what makes no sense without its lost neighbours; ends what has no full stop."""
+        """Drops sentences that make no sense without dropped neighbors; adds missing periods."""
         if self.kind == "heading" or not self.keep:
             return
         if self.kind == "text" and before and not before.ends and self.sentences[0][0].islower():
@@ -43,7 +43,7 @@ class Passage:
             self.sentences[-1] = self.sentences[-1].rstrip(",;- ") + "."
 
     def paragraphs(self) -> list[str]:
-        """What is kept: a sentence that is not ends a paragraph."""
+        """The kept sentences; a dropped one ends a paragraph."""
         runs: list[list[str]] = [[]]
         for sentence, kept in zip(self.sentences, self.keep, strict=True):
             if kept:
@@ -56,14 +56,14 @@ class Passage:
 
 
 def prose(docstring: str) -> tuple[list[str], str]:
-    """The prose of a docstring: its paragraphs, and its first sentence ("" where it does not open with prose).
+    """The prose of a docstring: its paragraphs, and its first sentence ("" if it does not begin with prose).
 
-    Headings, paragraphs and list items keep their order; each is one line without markup. Neighbouring sentences of a
-    paragraph are neighbours in the docstring.
+    Headings, paragraphs and list items keep their order; each is one line without markup. Neighboring sentences of a
+    paragraph are neighbors in the docstring.
     """
     passages = [Passage(block) for block in blocks(docstring)]
     around = [None, *passages, None]
-    for i in reversed(range(len(passages))):  # backwards, since an introduction stays only with what it introduces
+    for i in reversed(range(len(passages))):  # backwards, because an introduction is kept only with what it introduces
         passages[i].mend(around[i], around[i + 2])
     opens = passages and passages[0].kind == "text" and passages[0].starts
     summary = passages[0].sentences[0] if opens else ""
@@ -71,7 +71,7 @@ def prose(docstring: str) -> tuple[list[str], str]:
 
 
 def tidy(paragraphs: list[str]) -> list[str]:
-    """Without headings, and sentences that end in a colon, that nothing follows."""
+    """The paragraphs without headings, and sentences ending in a colon, that nothing follows."""
     kept: list[str] = []
     for paragraph in reversed(paragraphs):
         if not kept or is_heading(kept[-1]):
@@ -85,5 +85,5 @@ def tidy(paragraphs: list[str]) -> list[str]:
 
 
 def is_heading(paragraph: str) -> bool:
-    """Whether a paragraph is a heading: all others end as sentences do, or in a colon."""
+    """Whether a paragraph is a heading: all others end with a period or a colon."""
     return not (paragraph.endswith(":") or FINISHED.search(paragraph))

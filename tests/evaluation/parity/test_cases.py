@@ -1,4 +1,4 @@
-"""The table's rows and what the metrics say of them."""
+"""Cases and the metrics over them."""
 
 import math
 
@@ -32,7 +32,7 @@ def test_metrics_are_the_worst_of_all_cases_and_the_share_of_all_tokens():
     }
 
 
-def test_a_value_that_is_no_number_fails():
+def test_a_value_that_is_not_finite_fails():
     assert not Case("a", "logits", "logits", 1, math.nan, 1.0).row()["passed"]
     assert not Case("a", "logits", "logits", 1, math.inf, logit_tolerance(math.inf)).row()["passed"]
     assert math.isnan(worst([0.1, math.nan, 0.2])) and worst([0.1, 0.2]) == 0.2

@@ -1,17 +1,18 @@
-"""The whole table, with small shapes in place of OpenAI's."""
+"""The whole table, with small shapes instead of OpenAI's."""
 
 import pytest
 import torch
 
 from gpt2.common.errors import InputError
-from gpt2.config.params import OPENAI_SHAPES, ParityParams, openai_config
+from gpt2.config.params import ParityParams
 from gpt2.evaluation.parity.cases import metrics
 from gpt2.evaluation.parity.compare import compare
 from gpt2.model.checkpoint import save
 from gpt2.model.gpt import GPT
+from gpt2.model.openai import OPENAI_SHAPES, openai_config
 from gpt2.tokenizer.tokenizer import Tokenizer
 
-PARAMS = {"sequences": 2, "prompts": 3, "samples": 2, "prompt_tokens": 6, "new_tokens": 4}
+PARAMS = {"prompts": 3, "tokens": 6}
 
 
 @pytest.fixture(autouse=True)
@@ -28,22 +29,22 @@ def test_every_case_passes_for_our_checkpoint(directory, tmp_path_factory, capsy
     assert found["cases_passed"] == found["cases"] == len(cases) == 48
     assert found["greedy_match"] == found["sampled_match"] == 1.0
     compared = {(case.case, case.quantity): case.compared for case in cases}
-    assert compared["our checkpoint", "greedy tokens"] == 3 * 4
-    assert compared["our checkpoint", "sampled tokens, top-p"] == 2 * 4
+    assert compared["our checkpoint", "greedy tokens"] == 3 * 6
+    assert compared["our checkpoint", "sampled tokens, top-p"] == 2 * 6
     assert compared["our checkpoint", "logits, full context"] == 32 * 270
-    assert compared["gpt2, random weights", "sampled tokens, all four"] == 2 * 4
+    assert compared["gpt2, random weights", "sampled tokens, all four"] == 2 * 6
     assert "gpt2-xl, random weights, 2 of 4 blocks" in {case.case for case in cases}
     assert torch.equal(torch.get_rng_state(), random_state)
     assert capsys.readouterr().err == ""
 
 
 def test_prompts_must_fit_the_context(directory, tmp_path):
-    params = ParityParams(**PARAMS | {"prompt_tokens": 30, "new_tokens": 3})
-    with pytest.raises(InputError, match=r"parity.prompt_tokens \+ parity.new_tokens = 30 \+ 3: .* block_size = 32"):
+    params = ParityParams(**PARAMS | {"tokens": 17})
+    with pytest.raises(InputError, match=r"parity.tokens = 17: expected at most 16, .* block_size = 32"):
         compare(directory, tmp_path, params, seed=1)
 
 
-def test_released_weights_take_the_place_of_random_ones(directory, tmp_path_factory):
+def test_openai_s_weights_replace_random_ones(directory, tmp_path_factory):
     released = tmp_path_factory.mktemp("released")
     save(GPT(openai_config("gpt2-medium")), released)
     Tokenizer.load(directory).save(released)

@@ -1,4 +1,4 @@
-"""Generated tokens: equal ones pass, one other token is counted."""
+"""Generated tokens: equal tokens pass, and different ones are counted."""
 
 import pytest
 import torch
@@ -21,14 +21,14 @@ def test_greedy_tokens_of_ragged_prompts_are_equal(pair):
 
 
 @pytest.mark.parametrize("name", decoding.SAMPLINGS)
-def test_drawn_tokens_are_equal_and_torch_s_generator_is_left_as_it_was(pair, name):
+def test_sampled_tokens_are_equal_and_torch_s_generator_is_unchanged(pair, name):
     state = torch.get_rng_state()
     case = decoding.sampling_case(pair, name, PROMPTS, new_tokens=10, seed=5)
     assert (case.value, case.compared, case.passed) == (0.0, 40, True)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_another_model_s_tokens_are_seen(pair):
+def test_tokens_of_another_model_fail(pair):
     with torch.no_grad():
         pair.theirs.transformer.ln_f.weight.neg_()
     assert decoding.greedy_case(pair, PROMPTS, new_tokens=10).value > 0.5
@@ -36,7 +36,7 @@ def test_another_model_s_tokens_are_seen(pair):
 
 
 @pytest.mark.parametrize("key", ["temperature", "top_k", "top_p", "repetition_penalty"])
-def test_a_setting_that_is_not_heeded_is_seen(pair, key):
+def test_a_setting_that_is_ignored_fails(pair, key):
     with torch.no_grad():
         for model in (pair.ours, pair.theirs.transformer):
             model.ln_f.weight *= 5  # so that probabilities differ enough for a penalty to count

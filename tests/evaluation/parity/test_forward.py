@@ -1,4 +1,4 @@
-"""Each comparison passes for equal models, and fails for one that is changed where it looks."""
+"""Each comparison passes for equal models, and fails for a model that differs in what it compares."""
 
 import copy
 
@@ -13,7 +13,7 @@ TOKENS = torch.randint(270, (3, 13), generator=torch.Generator().manual_seed(3))
 
 
 def all_cases(pair) -> dict:
-    """Every case by its quantity, the models unconverted until the last."""
+    """All cases by quantity. The last ones convert the models."""
     prompts = random_prompts(270, 3, 12, seed=5)
     cases = [
         *forward.forward_cases(pair, TOKENS),
@@ -36,13 +36,13 @@ def test_equal_models_pass_everything(pair):
     assert cases["gradients by all parameters"].compared == len(list(pair.ours.parameters()))
 
 
-def test_one_changed_bias_is_seen_by_every_case(pair):
+def test_one_changed_bias_fails_every_case(pair):
     with torch.no_grad():
         pair.theirs.transformer.h[0].attn.c_attn.bias[:40] += 0.5
     assert [case for case in all_cases(pair).values() if case.passed] == []
 
 
-def test_a_block_whose_error_the_next_one_undoes_is_seen_in_the_residual_stream_alone(pair):
+def test_an_error_that_the_next_block_undoes_fails_only_in_the_residual_stream(pair):
     first, second = pair.theirs.transformer.h
     first.register_forward_hook(lambda _layer, _inputs, output: output + 0.01)
     second.register_forward_pre_hook(lambda _layer, inputs: (inputs[0] - 0.01, *inputs[1:]))
@@ -51,7 +51,7 @@ def test_a_block_whose_error_the_next_one_undoes_is_seen_in_the_residual_stream_
     assert logits.passed
 
 
-def test_a_wrong_gradient_is_seen_where_the_loss_is_right(pair):
+def test_a_wrong_gradient_fails_although_the_loss_is_right(pair):
     pair.theirs.transformer.h[1].mlp.c_fc.weight.register_hook(lambda gradient: gradient * 1.001)
     loss, gradients = forward.training_cases(pair, TOKENS)
     assert loss.passed
@@ -69,7 +69,7 @@ def test_gradients_are_those_of_the_mean_loss(pair):
     assert all(parameter.grad is None for parameter in pair.ours.parameters())
 
 
-def test_padding_that_is_looked_at_is_seen(pair):
+def test_attention_to_padding_fails(pair):
     pair.ours.wte.weight.data[0] += 1  # the padding token, which no prompt holds
     prompts = [prompt.clamp(min=1) for prompt in random_prompts(270, 3, 12, seed=5)]
     pair.theirs.transformer.wte.weight.data[0] += 1
@@ -79,7 +79,7 @@ def test_padding_that_is_looked_at_is_seen(pair):
     assert not forward.padding_case(pair, prompts).passed
 
 
-def test_positions_that_do_not_go_on_behind_the_cache_are_seen(pair):
+def test_positions_that_do_not_continue_from_the_cache_fail(pair):
     aware = pair.theirs.forward
     pair.theirs.forward = lambda ids, **more: aware(ids, position_ids=torch.arange(ids.size(1))[None], **more)
     assert not forward.cache_case(pair, TOKENS).passed

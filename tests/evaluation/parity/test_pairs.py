@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from gpt2.config.params import OPENAI_SHAPES, openai_config
 from gpt2.evaluation.parity import pairs
 from gpt2.model import checkpoint
+from gpt2.model.openai import OPENAI_SHAPES, openai_config
 
 
 @pytest.fixture
 def tiny_shapes(monkeypatch):
-    """Four shapes of OpenAI's names that take no time."""
+    """Tiny shapes under the names of OpenAI's models."""
     for name, n_layer in (("gpt2", 2), ("gpt2-large", 5)):
         monkeypatch.setitem(OPENAI_SHAPES, name, {"n_layer": n_layer, "n_head": 1, "n_embd": 8})
 
 
-def test_weights_given_back_are_theirs_bit_by_bit(pair):
+def test_converted_weights_equal_theirs_bit_by_bit(pair):
     case = pairs.weights_case(pair)
     assert (case.value, case.compared) == (0.0, 28)
     with torch.no_grad():
@@ -23,7 +23,7 @@ def test_weights_given_back_are_theirs_bit_by_bit(pair):
     assert pairs.weights_case(pair).value == pytest.approx(1 / 28)
 
 
-def test_a_parameter_that_one_of_them_lacks_is_seen(pair):
+def test_a_parameter_that_one_model_lacks_is_counted(pair):
     pair.theirs.transformer.register_buffer("more", torch.zeros(1))
     assert pairs.weights_case(pair).value == pytest.approx(1 / 29)
     del pair.theirs.transformer.more, pair.ours.h[1].ln_2.bias
@@ -40,19 +40,18 @@ def test_random_weights_repeat_and_reach_both_models(tiny_shapes):
     torch.testing.assert_close(first.ours(tokens), first.theirs(tokens).logits, rtol=0, atol=1e-4)
 
 
-def test_a_model_cut_in_depth_says_so(tiny_shapes, tmp_path):
+def test_the_name_of_a_shortened_model_gives_its_depth(tiny_shapes, tmp_path):
     cut = pairs.random_pair("gpt2-large", seed=1)
     assert cut.name == "gpt2-large, random weights, 3 of 5 blocks"
     assert len(cut.ours.h) == len(cut.theirs.transformer.h) == 3
 
 
-def test_released_weights_are_known_by_their_shape_and_cut_as_random_ones(tiny_shapes, tmp_path, directory):
+def test_openai_s_weights_are_recognized_by_their_shape_and_cut_like_random_ones(tiny_shapes, tmp_path, directory):
     model = pairs.GPT(openai_config("gpt2-large"))
     checkpoint.save(model, tmp_path / "released")
     assert pairs.shape_of(tmp_path / "released") == "gpt2-large"
     assert pairs.shape_of(directory) is None
-    with pairs.quiet():
-        pair = pairs.openai_pair(tmp_path / "released", "gpt2-large")
+    pair = pairs.openai_pair(tmp_path / "released", "gpt2-large")
     assert pair.name == "OpenAI's gpt2-large, 3 of 5 blocks"
     assert pairs.weights_case(pair).passed
     assert torch.equal(pair.ours.h[2].mlp.c_fc.weight, model.h[2].mlp.c_fc.weight)

@@ -1,4 +1,4 @@
-"""What remains of docstrings."""
+"""The prose of docstrings."""
 
 import inspect
 
@@ -115,7 +115,7 @@ def test_dialects(docstring, paragraphs):
 
 
 @pytest.mark.parametrize("docstring", [":param x: a number of words", ">>> f(1)\n1\n\nReturns a number.", "=====\n\n"])
-def test_what_does_not_open_with_prose_has_no_summary(docstring):
+def test_no_summary_without_prose_at_the_beginning(docstring):
     assert prose(docstring)[1] == ""
 
 
@@ -151,7 +151,7 @@ LINES = st.lists(
 
 
 @given(LINES)
-def test_anything_gives_whole_lines_that_can_be_written(lines):
+def test_any_docstring_gives_whole_lines_in_utf8(lines):
     paragraphs, summary = prose("\n".join(lines))
     for paragraph in paragraphs:
         assert paragraph == " ".join(paragraph.split()) != ""

@@ -1,4 +1,4 @@
-"""The four data sets, made from two installed packages: their form, and that evaluation text was never trained on."""
+"""The four data sets, made from two installed packages: their form, and that no evaluation text is in training."""
 
 import re
 from collections import Counter
@@ -8,17 +8,21 @@ import pytest
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import read_json, size_and_hash
-from gpt2.config.data import DocstringsParams
+from gpt2.config.data import (
+    ClassificationDataParams,
+    DocstringsParams,
+    HellaSwagDataParams,
+    InstructionsDataParams,
+)
 from gpt2.sources.docstrings.classification import classification_rows, excerpt
 from gpt2.sources.docstrings.completions import completion_rows
 from gpt2.sources.docstrings.corpus import corpus_rows, write_corpus
-from gpt2.sources.docstrings.documents import Document, read_documents
+from gpt2.sources.docstrings.documents import MIN_WORDS, Document, read_documents
 from gpt2.sources.docstrings.instructions import INSTRUCTION, instruction_rows
-from tests.sources.sections import section
 
-PARAMS = DocstringsParams(packages=["nltk", "networkx"], min_words=8, heldout=0.1)
-CLASSIFICATION = section("classification", max_train=2000, max_eval=200)
-INSTRUCTIONS = section("instructions", max_train=2000, max_eval=200)
+PARAMS = DocstringsParams(packages=["nltk", "networkx"], heldout=0.1)
+CLASSIFICATION = ClassificationDataParams(max_train=2000, max_eval=200)
+INSTRUCTIONS = InstructionsDataParams(max_train=2000, max_eval=200)
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +32,18 @@ def documents() -> list[Document]:
 
 @pytest.fixture(scope="module")
 def completions(documents):
-    return completion_rows(documents, section("hellaswag", max_examples=None))
+    return completion_rows(documents, HellaSwagDataParams())
 
 
 @pytest.fixture(scope="module")
 def texts(documents, completions) -> dict[str, list[str]]:
-    """Every text of every row that the stages would write, by split; completions are all test."""
-    everything = {"max_train": None, "max_eval": None}
+    """Every text of every row that the stages would write, by split; completions are from test."""
     found: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for row in corpus_rows(documents):
         found[row["split"]].append(row["text"])
-    for split, rows in classification_rows(documents, section("classification", **everything))[0].items():
+    for split, rows in classification_rows(documents, ClassificationDataParams())[0].items():
         found[split] += [row["text"] for row in rows]
-    for split, rows in instruction_rows(documents, section("instructions", **everything)).items():
+    for split, rows in instruction_rows(documents, InstructionsDataParams()).items():
         found[split] += [text for row in rows for text in (row["input"], row["output"])]
     for row in completions:
         found["test"] += [row["ctx"], *row["endings"]]
@@ -48,13 +51,13 @@ def texts(documents, completions) -> dict[str, list[str]]:
 
 
 def normalized(text: str) -> list[str]:
-    """Words as runs of ASCII letters and digits, spelled out here so that the code under test has no say in it."""
+    """Runs of ASCII letters and digits, computed without the code under test."""
     return "".join(c if c.isascii() and c.isalnum() else " " for c in text.lower()).split()
 
 
 @pytest.mark.parametrize(("split", "earlier"), [("val", ["train"]), ("test", ["train", "val"])])
 def test_evaluation_text_is_not_in_earlier_splits(texts, split, earlier):
-    """Neither 13 words in a row nor, of shorter texts such as summaries and endings, the whole."""
+    """Neither 13 consecutive words nor, for shorter texts such as summaries and endings, the whole text."""
     seen = [normalized(text) for other in earlier for text in texts[other]]
     runs = {" ".join(words[i : i + 13]) for words in seen for i in range(len(words) - 12)}
     haystack = "|".join(f" {line} " for line in sorted({" ".join(words) for words in seen}))
@@ -69,7 +72,7 @@ def test_evaluation_text_is_not_in_earlier_splits(texts, split, earlier):
             assert not shared, text
 
 
-def test_that_check_would_see_a_leak(texts):
+def test_that_check_sees_a_leak(texts):
     leaky = {**texts, "val": [*texts["val"], texts["train"][0]]}
     with pytest.raises(AssertionError):
         test_evaluation_text_is_not_in_earlier_splits(leaky, "val", ["train"])
@@ -95,7 +98,7 @@ def test_corpus_holds_no_test_document(documents, tmp_path):
 def test_documents_are_prose(documents):
     letters = sum(c.isalpha() or c == " " for document in documents for c in document.text)
     assert letters > 0.93 * sum(len(document.text) for document in documents)
-    assert all(len(document.text.split()) >= PARAMS.min_words for document in documents)
+    assert all(len(document.text.split()) >= MIN_WORDS for document in documents)
     assert not [d.name for d in documents if any(mark in d.text for mark in (">>>", "``", ":param", "::", "\t"))]
 
 
@@ -109,7 +112,7 @@ def test_classification(documents):
         for row in rows[split]:
             assert 8 <= len(row["text"].split()) <= 100
             assert not any(name in row["text"].lower() for name in ("nltk", "networkx"))
-    fewer, _ = classification_rows(documents[::-1], section("classification", max_train=50, max_eval=10))
+    fewer, _ = classification_rows(documents[::-1], ClassificationDataParams(max_train=50, max_eval=10))
     assert len(fewer["train"]) == 50
     assert {row["text"] for row in fewer["train"]} <= {row["text"] for row in rows["train"]}
 
@@ -121,7 +124,7 @@ def test_no_label_takes_more_than_twice_its_share():
         for package, size in (("aaa", 90), ("bbb", 20), ("ccc", 20), ("ddd", 20))
         for i in range(size)
     ]
-    rows, _ = classification_rows(documents, section("classification", max_train=80, max_eval=40))
+    rows, _ = classification_rows(documents, ClassificationDataParams(max_train=80, max_eval=40))
     assert Counter(row["label"] for row in rows["train"])["aaa"] <= 40
     assert Counter(row["label"] for row in rows["test"])["aaa"] <= 20
 
@@ -161,11 +164,11 @@ def test_completions(documents, completions):
     places = Counter(row["label"] for row in completions)
     longest = sum(max(row["endings"], key=len) == row["endings"][row["label"]] for row in completions)
     assert min(places.values()) > 0.15 * len(completions) and longest < 0.4 * len(completions)
-    fewer = completion_rows(documents, section("hellaswag", max_examples=10))
+    fewer = completion_rows(documents, HellaSwagDataParams(max_examples=10))
     assert fewer == completions[:10]
 
 
 def test_too_little_test_text_for_completions():
     document = Document("a.b", "a", "test", "One sentence of eight words stands here alone. And another one.", "", "")
     with pytest.raises(InputError, match="docstrings.heldout"):
-        completion_rows([document], section("hellaswag", max_examples=10))
+        completion_rows([document], HellaSwagDataParams(max_examples=10))

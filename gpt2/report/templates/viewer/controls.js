@@ -1,10 +1,10 @@
-// The controls, and the beginning.
+// The controls, and the start of the viewer.
 
 const fill = (select, labels) => select.replaceChildren(...labels.map((label, value) => new Option(label, value)));
 
 at("model").addEventListener("change", ({ target }) => {
   const same = models[target.value].prompts[state.prompt].tokens[state.token] === prompt().tokens[state.token];
-  change({ model: +target.value, token: same ? state.token : null }); // another vocabulary may cut the text elsewhere
+  change({ model: +target.value, token: same ? state.token : null }); // another vocabulary may split the text differently
 });
 at("prompt").addEventListener("change", ({ target }) => change({ prompt: +target.value, token: null }));
 at("threshold").addEventListener("input", ({ target }) => change({ threshold: +target.value }));
@@ -19,8 +19,8 @@ document.addEventListener("keydown", ({ key }) => {
   if (key === "Escape" && state.token !== null) change({ token: null });
 });
 
-let drawn = ""; // what the grid and the tokens were made for
-let shaded = ""; // what the thumbnails show
+let drawn = ""; // model and prompt of the heads and tokens on the page
+let shaded = ""; // model, prompt and sink of the thumbnails on the page
 
 function show() {
   at("model").value = state.model;
@@ -29,15 +29,15 @@ function show() {
   at("threshold-value").textContent = state.threshold.toFixed(2);
   at("sink").checked = state.sink;
   at("link").href = link();
-  const wanted = [state.model, state.prompt].join();
-  if (drawn !== wanted) {
+  const current = [state.model, state.prompt].join();
+  if (drawn !== current) {
     drawHeads();
     drawTokens();
-    drawn = wanted;
+    drawn = current;
   }
-  if (shaded !== `${wanted},${state.sink}`) {
+  if (shaded !== `${current},${state.sink}`) {
     drawThumbnails();
-    shaded = `${wanted},${state.sink}`;
+    shaded = `${current},${state.sink}`;
   }
   markHead();
   drawLines();

@@ -1,4 +1,4 @@
-// All heads of the model as thumbnails: a row a layer, a column a head. One is chosen, by pointer or arrow keys.
+// All heads of the model as thumbnails: one row per layer, one column per head. The pointer or the arrow keys select one.
 
 function drawHeads() {
   const { n_layer, n_head } = model();
@@ -28,30 +28,30 @@ function drawThumbnails() {
   }
 }
 
-// A pixel a cell. Opacity goes with the square root of the share, which shows what is faint.
+// One pixel per cell. Opacity shows the square root of the weight, which makes small weights visible.
 function thumbnail(layer, head) {
   const canvas = document.createElement("canvas");
   const T = (canvas.width = canvas.height = prompt().tokens.length);
   const context = canvas.getContext("2d");
   const image = context.createImageData(T, T);
   const [red, green, blue] = color("--heat").split(" ").map(Number);
-  rows(layer, head).forEach(({ shares }, t) =>
-    shares.forEach((share, s) => image.data.set([red, green, blue, 10 + 245 * Math.sqrt(share)], 4 * (t * T + s))),
+  rows(layer, head).forEach(({ weights }, t) =>
+    weights.forEach((weight, s) => image.data.set([red, green, blue, 10 + 245 * Math.sqrt(weight)], 4 * (t * T + s))),
   );
   context.putImageData(image, 0, 0);
   return canvas;
 }
 
-const scores = (layer, head, between) =>
+const scores = (layer, head, separator) =>
   Object.entries(model().scores)
     .map(([name, values]) => `${name.replace("_", " ")} ${values[layer][head].toFixed(3)}`)
-    .join(between);
+    .join(separator);
 
 function markHead() {
   for (const button of at("heads").querySelectorAll("button")) {
-    const chosen = +button.dataset.layer === state.layer && +button.dataset.head === state.head;
-    button.ariaChecked = chosen;
-    button.tabIndex = chosen ? 0 : -1;
+    const selected = +button.dataset.layer === state.layer && +button.dataset.head === state.head;
+    button.ariaChecked = selected;
+    button.tabIndex = selected ? 0 : -1;
   }
   say("title", `Layer ${state.layer}, head ${state.head}`);
   say("scores", scores(state.layer, state.head, " · "));

@@ -1,19 +1,19 @@
-// The chosen head as a heat map: a row a token, a column a token that it attends to. Pointer or arrow keys choose a
-// cell.
+// The selected head as a heat map: one row per token, one column per token that it attends to. The pointer or the arrow
+// keys select a cell.
 
-const LONGEST_LABEL = 14; // characters; longer tokens are cut
-const SMALLEST_LABELLED = 9; // pixels a cell; below that only some tokens are named
+const MAX_LABEL = 14; // characters; longer tokens are cut
+const MIN_LABELED = 9; // pixels per cell; with smaller cells only some tokens get labels
 
 const map = at("map");
-let size = { gutter: 0, cell: 0, fill: 0 }; // pixels: room for labels left and above, side of a cell, of its colour
+let size = { gutter: 0, cell: 0, fill: 0 }; // pixels: space for labels, side of a cell, side of its colored part
 
 const cut = (label) => {
   const characters = Array.from(label);
-  return characters.length > LONGEST_LABEL ? `${characters.slice(0, LONGEST_LABEL - 1).join("")}…` : label;
+  return characters.length > MAX_LABEL ? `${characters.slice(0, MAX_LABEL - 1).join("")}…` : label;
 };
 const corner = (t, s) => [size.gutter + s * size.cell, size.gutter + t * size.cell];
 
-// Sizes are in CSS pixels; the canvas has as many real ones as the screen.
+// Sizes are in CSS pixels; the canvas has the resolution of the screen.
 function prepare(labels) {
   const ratio = window.devicePixelRatio || 1;
   const context = map.getContext("2d");
@@ -36,13 +36,13 @@ function drawMap() {
   const labels = prompt().tokens.map(cut);
   const context = prepare(labels);
   const [ink, muted, accent, heat] = ["--ink", "--muted", "--accent", "--heat"].map(color);
-  rows().forEach(({ shares }, t) =>
-    shares.forEach((share, s) => {
-      context.fillStyle = `rgb(${heat} / ${shown(share) ? 0.05 + 0.95 * share : 0.04})`;
+  rows().forEach(({ weights }, t) =>
+    weights.forEach((weight, s) => {
+      context.fillStyle = `rgb(${heat} / ${shown(weight) ? 0.05 + 0.95 * weight : 0.04})`;
       context.fillRect(...corner(t, s), size.fill, size.fill);
     }),
   );
-  const every = Math.ceil(SMALLEST_LABELLED / size.cell);
+  const every = Math.ceil(MIN_LABELED / size.cell);
   const write = (label, t, angle, align, marked) => {
     if (t % every && !marked) return;
     const middle = corner(t, t)[0] + size.cell / 2;
@@ -61,13 +61,12 @@ function drawMap() {
   context.strokeStyle = accent;
   context.lineWidth = 2;
   context.strokeRect(...corner(cursor.row, cursor.column), size.fill, size.fill);
-  const share = row(cursor.row).shares[cursor.column].toFixed(3);
-  const whole = state.sink ? "what is left of its attention" : "its attention";
+  const weight = row(cursor.row).weights[cursor.column].toFixed(3);
   say(
     "cell",
     state.sink && cursor.column === 0
-      ? `What ${quoted(cursor.row)} pays to the first token is hidden`
-      : `${quoted(cursor.row)} pays ${share} of ${whole} to ${quoted(cursor.column)}`,
+      ? `The weight of ${quoted(cursor.row)} on the first token is hidden`
+      : `${quoted(cursor.row)} attends to ${quoted(cursor.column)} with weight ${weight}`,
   );
 }
 
@@ -78,7 +77,7 @@ function moveTo(t, s) {
   hover("from", cursor.row);
 }
 
-// Moves to the cell under the pointer. Returns whether there is one.
+// Moves to the cell under the pointer. Returns whether there is a cell.
 function point({ offsetX, offsetY }) {
   const [t, s] = [offsetY, offsetX].map((offset) => Math.floor((offset - size.gutter) / size.cell));
   const there = s >= 0 && t < prompt().tokens.length && s <= t;

@@ -1,9 +1,9 @@
-// The attention viewer: choose a model, a prompt and a head; see whom each token attends to. This file holds what is
-// chosen and what the numbers are; the others draw it: heads, tokens, map. The last, controls, begins. Together they
-// are one script, in the order of gpt2/report/page.py.
+// The attention viewer: select a model, a prompt and a head, and see what each token attends to. This file holds the
+// selection and the numbers. heads.js, tokens.js and map.js draw them, and controls.js starts the viewer.
+// gpt2/report/page.py joins the files into one script.
 //
-// The data are those of viewer_data in gpt2/interpret/heads.py. A[t, s] is the share of its attention that token t pays to
-// token s <= t.
+// viewer_data in gpt2/interpret/heads.py describes the data. A[t, s] is the weight of token s <= t in the attention of
+// token t.
 
 const FULL = 65535; // a weight of 1
 
@@ -13,62 +13,62 @@ const at = (id) => document.getElementById(`viewer-${id}`);
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const color = (name) => getComputedStyle(viewer).getPropertyValue(name).trim();
 
-// --- what is chosen, and a link that holds it ------------------------------------------------------------------------
+// --- the selection, and a link that holds it -------------------------------------------------------------------------
 
 const state = { model: 0, prompt: 0, layer: 0, head: 0, token: null, side: "from", threshold: 0, sink: false };
-let hovered = null; // {side, token} under the pointer or the keyboard's focus; counts where no token is locked
-const cursor = { row: 0, column: 0 }; // the cell of the map that is read out
+let hovered = null; // {side, token} under the pointer or with the keyboard's focus; ignored while a token is locked
+const cursor = { row: 0, column: 0 }; // the cell of the map whose weight is shown as text
 
 const model = () => models[state.model];
 const prompt = () => model().prompts[state.prompt];
 const active = () => (state.token === null ? hovered : { side: state.side, token: state.token });
 
 function link() {
-  const { model: place, token, side, threshold, sink, ...rest } = state;
-  const values = { model: models[place].name, ...rest };
+  const { token, side, threshold, sink, ...rest } = state;
+  const values = { ...rest, model: model().name };
   if (token !== null) Object.assign(values, { token, side });
   if (threshold) values.threshold = threshold;
   if (sink) values.sink = "hidden";
   return `#viewer&${new URLSearchParams(values)}`;
 }
 
-// Takes over what a link says, as far as there is such a model, prompt, head or token; anything else stays as it is.
+// Sets the state from a link. A model, prompt, head or token that does not exist is ignored.
 function follow(hash) {
   if (!hash.startsWith("#viewer&")) return false;
-  const said = new URLSearchParams(hash.slice("#viewer&".length));
-  const whole = (name, count) => (/^\d+$/.test(said.get(name)) && +said.get(name) < count ? +said.get(name) : null);
-  const found = models.findIndex(({ name }) => name === said.get("model"));
+  const params = new URLSearchParams(hash.slice("#viewer&".length));
+  const index = (name, count) => (/^\d+$/.test(params.get(name)) && +params.get(name) < count ? +params.get(name) : null);
+  const found = models.findIndex(({ name }) => name === params.get("model"));
   if (found >= 0) state.model = found;
-  state.prompt = whole("prompt", model().prompts.length) ?? state.prompt;
-  state.layer = whole("layer", model().n_layer) ?? state.layer;
-  state.head = whole("head", model().n_head) ?? state.head;
-  state.token = whole("token", prompt().tokens.length);
-  state.side = said.get("side") === "to" ? "to" : "from";
-  state.threshold = clamp(Number(said.get("threshold")) || 0, 0, 1);
-  state.sink = said.get("sink") === "hidden";
+  state.prompt = index("prompt", model().prompts.length) ?? state.prompt;
+  state.layer = index("layer", model().n_layer) ?? state.layer;
+  state.head = index("head", model().n_head) ?? state.head;
+  state.token = index("token", prompt().tokens.length);
+  state.side = params.get("side") === "to" ? "to" : "from";
+  state.threshold = clamp(Number(params.get("threshold")) || 0, 0, 1);
+  state.sink = params.get("sink") === "hidden";
   fit();
   return true;
 }
 
-// Changes the state and shows it; the address follows, where the browser lets a local file change its own.
+// Changes the state and shows it. Also updates the address bar, if the browser lets a local file do that.
 function change(values) {
   Object.assign(state, values);
   fit();
   try {
     history.replaceState(null, "", link());
   } catch {
-    // the link below the controls still has it
+    // The link among the controls still works.
   }
   show();
 }
 
-// Locks a token on one side, or lets it go.
+// Locks a token on one side, or releases it.
 function lock(side, token) {
   const locked = state.token === token && state.side === side;
   change({ side, token: locked ? null : token });
 }
 
-// Another model has other heads, another prompt other tokens.
+// Keeps the state within the heads of the model and the tokens of the prompt.
 function fit() {
   const last = prompt().tokens.length - 1;
   state.layer = Math.min(state.layer, model().n_layer - 1);
@@ -94,26 +94,26 @@ function triangle(layer, head) {
   return decoded.get(key);
 }
 
-// Row t of a head as shown, and what of it is hidden. With the first token hidden the others' shares are those of what
-// is left.
+// The weights of token t as shown, and the hidden weight. With the first token hidden, the other weights are rescaled to
+// sum to 1.
 function row(t, layer = state.layer, head = state.head) {
   const start = (t * (t + 1)) / 2;
-  const shares = Array.from(triangle(layer, head).subarray(start, start + t + 1));
-  if (!state.sink) return { shares, hidden: 0 };
-  const hidden = shares[0];
-  const left = shares.slice(1).reduce((sum, share) => sum + share, 0);
-  return { shares: shares.map((share, s) => (s && left ? share / left : 0)), hidden };
+  const weights = Array.from(triangle(layer, head).subarray(start, start + t + 1));
+  if (!state.sink) return { weights, hidden: 0 };
+  const hidden = weights[0];
+  const left = weights.slice(1).reduce((sum, weight) => sum + weight, 0);
+  return { weights: weights.map((weight, s) => (s && left ? weight / left : 0)), hidden };
 }
 
 const rows = (...head) => prompt().tokens.map((_, t) => row(t, ...head));
-const shown = (share) => share > 0 && share >= state.threshold;
+const shown = (weight) => weight > 0 && weight >= state.threshold;
 
-// --- keys and words that the parts share -----------------------------------------------------------------------------
+// --- keys and texts that the parts share ------------------------------------------------------------------------------
 
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }; // down, right
 const plain = (event) => !(event.ctrlKey || event.altKey || event.metaKey);
 const quoted = (t) => `“${prompt().tokens[t]}” (${t})`;
 const say = (id, text) => {
-  if (at(id).textContent !== text) at(id).textContent = text; // a screen reader reads out what is written anew
+  if (at(id).textContent !== text) at(id).textContent = text; // a screen reader announces every write
 };
 const identity = (t) => `id ${prompt().ids[t]}, bytes ${prompt().bytes[t].match(/../g).join(" ")}`;

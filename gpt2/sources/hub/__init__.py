@@ -1,1 +1,0 @@
-"""Files from the Hugging Face hub."""

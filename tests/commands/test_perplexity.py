@@ -48,7 +48,7 @@ def figures(command, *arguments: str) -> dict:
     return json.loads(out)
 
 
-def test_a_text_is_one_document_however_it_is_read(command, monkeypatch):
+def test_a_text_is_one_document_and_the_size_of_reads_does_not_matter(command, monkeypatch):
     found = figures(command, "a.txt")
     tokens = len(TEXT.encode())
     settings = {"documents": 1, "block_size": 16, "stride": 8, "precision": "float32"}
@@ -88,7 +88,7 @@ def test_a_pipe_is_read_like_a_file(directory, command, tmp_path):
     assert json.loads(done.stdout) == found
 
 
-def test_the_rows_of_a_table_are_documents_whatever_its_format(command, tmp_path):
+def test_the_rows_of_a_table_in_any_format_are_documents(command, tmp_path):
     found = figures(command, "a.parquet")
     assert (found["documents"], found["tokens"]) == (2, 7 + 54)
     rows = [{"said": "a mat " * 9}, {"said": ""}, {"said": "the cat"}]

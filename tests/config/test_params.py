@@ -1,4 +1,4 @@
-"""Params: which values are refused, and with which message."""
+"""Params: refused values and their messages."""
 
 import pytest
 from ruamel.yaml import YAML

@@ -108,7 +108,7 @@ def test_prompts_go_through_the_model_once_and_the_global_generator_is_unchanged
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_text_that_has_stopped_stays_stopped(model, prompts):
+def test_a_text_that_stopped_has_no_further_tokens(model, prompts):
     free = [samples(model, prompt, 30, WARM)[0] for prompt in prompts]
     stop = free[2][7]
     steps = list(generate(model, prompts, 30, WARM, stop=[stop]))

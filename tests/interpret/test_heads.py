@@ -1,4 +1,4 @@
-"""Attention kept and written equals the attention that models compute."""
+"""The attention that is read and written equals the attention that models compute."""
 
 import base64
 import itertools

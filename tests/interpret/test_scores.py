@@ -1,4 +1,4 @@
-"""Attention weights equal transformers'; scores and rollout have known values for constructed heads."""
+"""Scores and rollout have known values for constructed heads."""
 
 import math
 

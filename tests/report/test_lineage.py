@@ -1,4 +1,4 @@
-"""Where the page says its results came from."""
+"""The origin of the results, as the page shows it."""
 
 import copy
 

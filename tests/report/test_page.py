@@ -50,7 +50,7 @@ def test_nothing_is_fetched_and_the_policy_forbids_it(page):
     assert not any(re.search(r"fetch\(|XMLHttpRequest|innerHTML|https?:|eval", script) for script in scripts)
 
 
-def test_control_characters_are_made_visible():
+def test_control_characters_are_shown_as_symbols():
     html = render(inputs(CONTROLS), LINEAGE, {})
     assert "bell␇ escape␛[31m nul␀ override� lone�" in Page(html).text("div", **{"class": "text"})
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]", html)
@@ -115,7 +115,7 @@ def test_every_metric_is_on_the_page(html):
         assert sentence in " ".join(html.split())
 
 
-def test_the_headline_accuracy_stands_beside_word_counts():
+def test_the_headline_accuracy_is_compared_with_word_counts():
     data, wins = inputs(), "the fine-tuned model does not beat the simple baseline"
     assert "word counts alone reach 62.5%" in " ".join(render(data, LINEAGE, {}).split("<nav")[0].split())
     assert wins not in " ".join(section_of(data, "classification").split())
@@ -171,7 +171,7 @@ def test_cases_are_grouped_by_model_and_passes_counted(page):
     assert groups == ["gpt2: 2 of 2 pass", "checkpoint: 3 of 3 pass"]
 
 
-def test_published_scores_stand_only_beside_the_data_they_were_measured_on(page):
+def test_published_scores_are_shown_only_for_the_data_they_were_measured_on(page):
     assert {"0.300 ± 0.010", "0.350 ± 0.010", "0.310 ± 0.020", "0.360 ± 0.020"} <= set(page.text("td"))
     data = inputs()
     assert "Completions in HellaSwag’s form, from docstrings" in " ".join(section_of(data, "completion").split())

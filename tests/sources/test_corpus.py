@@ -1,4 +1,4 @@
-"""The corpus from tables: which columns it has, where it is cut."""
+"""The corpus from tables: its columns, its limits, and errors."""
 
 import numpy as np
 import pyarrow as pa
@@ -74,7 +74,7 @@ def test_every_format_gives_the_same_texts(convert, limits):
     assert found[".csv"] == [row["text"] for row in rows[:n]]
 
 
-def test_other_columns_come_along_but_for_a_split_and_another_text(convert):
+def test_other_columns_are_kept_except_a_split_and_a_second_text(convert):
     write(convert.folder / "a.parquet", [{"split": "test", **row} for row in ROWS])
     manifest, (table,) = convert()
     assert table.column_names == ["text", "url", "token_count"] and table.to_pylist() == ROWS
@@ -119,7 +119,7 @@ def test_a_budget_takes_the_longest_beginning_that_fits(batches, documents, toke
     assert len(taken) == n or everything[len(taken) : n] == [0] * (n - len(taken))  # spent: only empty texts are left
 
 
-def test_bytes_that_are_not_utf8_come_through_parquet_as_they_are(convert):
+def test_bytes_that_are_not_utf8_stay_unchanged_in_parquet(convert):
     """The reader of the corpus replaces and counts them."""
     invalid = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
     pq.write_table(pa.table({"text": invalid}), convert.folder / "a.parquet")

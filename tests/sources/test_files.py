@@ -1,4 +1,4 @@
-"""Which files are read: of a folder, and of a repository, which gives the same rows as a folder with the same files."""
+"""The files that are read from a folder and from a repository: equal files give equal rows."""
 
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def test_corpus(serve, hub, tmp_path, hub_params, files, changes, read):
     assert not any(hub.downloads(path) for path in ("data/1.parquet", "more.jsonl") if path not in read)
 
 
-def test_a_folder_holds_what_its_globs_may_name(tmp_path):
+def test_globs_choose_the_files_of_a_folder(tmp_path):
     for name in ("b.csv", "a.csv", "a[1].csv", "deep/c.csv", ".hidden.csv", "d.csv/e", "read.me"):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / name).touch()

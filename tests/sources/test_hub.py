@@ -157,7 +157,7 @@ def test_a_cache_without_links_is_compared_too(hub, monkeypatch):
     assert "does not have the hash" in refusal(repository().download, "a.txt")
 
 
-def test_a_connection_that_breaks_is_taken_up_again(hub):
+def test_a_broken_download_is_resumed(hub):
     content = os.urandom(25_000_000)
     hub.add("dataset", "owner/set", {"a.parquet": content})
     hub.fail("*/a.parquet", "cut", after=22_000_000)
@@ -165,7 +165,7 @@ def test_a_connection_that_breaks_is_taken_up_again(hub):
     assert [bool(request.range) for request in hub.downloads("a.parquet")] == [False, True]
 
 
-def test_an_unknown_repository_or_revision_and_a_closed_door(hub, monkeypatch):
+def test_an_unknown_repository_or_revision_and_one_without_access(hub, monkeypatch):
     hub.add("dataset", "owner/set", LABELLED)
     hub.add("dataset", "owner/gated", LABELLED, gated=True)
     hub.add("dataset", "owner/private", LABELLED, private=True)
@@ -184,7 +184,7 @@ def test_an_unknown_repository_or_revision_and_a_closed_door(hub, monkeypatch):
     assert repository("owner/gated").paths == repository("owner/private").paths == sorted(LABELLED)
 
 
-def test_a_hub_that_is_down_or_is_none(hub, monkeypatch):
+def test_a_hub_that_cannot_be_reached(hub, monkeypatch):
     hub.add("dataset", "owner/set", {"a.txt": b"a"})
     hub.fail("/api/datasets/owner/set/revision/main", 503)
     assert re.match(f"{hub.url} cannot be reached .*503 Service Unavailable", refusal(repository))
@@ -194,7 +194,7 @@ def test_a_hub_that_is_down_or_is_none(hub, monkeypatch):
     assert refusal(repository, "owner/new") == "http://127.0.0.1:9 cannot be reached ([Errno 111] Connection refused)"
 
 
-def test_a_full_disk_is_that_of_the_cache(hub, monkeypatch):
+def test_an_error_for_a_full_disk_names_the_cache(hub, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,4 +1,4 @@
-"""Classification and instructions from tables: names of labels, what is dropped, every mistake in one line."""
+"""Classification and instructions from tables: names of labels, dropped rows, and one line for every mistake."""
 
 import json
 from collections import Counter
@@ -56,7 +56,7 @@ def test_every_format_gives_the_same_set(files, suffix):
     ]
 
 
-def test_names_of_labels_from_params_then_the_file_then_as_they_are(files):
+def test_names_of_labels_come_from_params_then_the_file_then_the_labels(files):
     directory = files(suffix=".parquet")
     for name, rows in (("train", TRAIN), ("test", TEST)):
         pq.write_table(named(rows, NAMES), directory / f"{name}.parquet")
@@ -99,7 +99,7 @@ def test_names_that_are_numbers(files):
         classify(files(*zero, ".csv"), ".csv", names=names)
 
 
-def test_numbers_that_a_tool_made_fractions_and_truths(files):
+def test_labels_that_are_fractions_or_booleans(files):
     fractions = [{**row, "label": float(row["label"])} for row in TRAIN]
     assert classify(files(fractions, TEST))[1] == ["0", "1", "2"]
     truths = [[{**row, "label": row["label"] > 0} for row in rows] for rows in (TRAIN, TEST)]
@@ -108,7 +108,7 @@ def test_numbers_that_a_tool_made_fractions_and_truths(files):
     assert labels == ["no", "yes"] and labels_of(rows)["text number 3"] == "no"
 
 
-def test_what_is_dropped_is_counted(files):
+def test_dropped_rows_are_counted(files):
     more = [{"text": text, "label": 1} for text in (" ", None)]
     more += [{"text": "new", "label": label} for label in (-1, None, float("nan"), " ")]
     more += [{"text": "newer"}, {**TRAIN[9], "label": 1}, {**TRAIN[9], "label": 2}]
@@ -179,7 +179,7 @@ def test_instructions(tmp_path):
 
 
 @pytest.mark.parametrize(("column", "value"), [("output", 4), ("input", ["a"])])
-def test_an_instruction_that_is_no_text(tmp_path, column, value):
+def test_an_instruction_that_is_not_a_text(tmp_path, column, value):
     write(tmp_path / "a.json", [ALPACA[0], {**ALPACA[1], column: value}])
     with pytest.raises(InputError) as caught:
         instruct(tmp_path)

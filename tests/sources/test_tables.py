@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gpt2.common.errors import InputError
 from gpt2.sources.tables import SUFFIXES, label_names, read_rows
 
-# Texts that a reader could take for numbers, dates, truths or missing values.
+# Texts that a reader could take for numbers, dates, booleans or missing values.
 WORDS = [
     "",
     " 1 ",
@@ -95,7 +95,7 @@ def test_json_lines_may_be_called_json(tmp_path):
         ("a.json", b'[{"text": "a"', "a.json: cannot be read after row 0: "),
     ],
 )
-def test_what_is_malformed_is_one_line(tmp_path, name, content, message):
+def test_an_error_for_a_malformed_table_is_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as caught:
         read(tmp_path / name)

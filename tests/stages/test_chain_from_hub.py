@@ -50,7 +50,7 @@ REDUCED = {  # on top of finetune-openai: the corpus from the hub too, and all o
 
 
 def checkpoint(directory: Path, text: list[str]) -> dict[str, Path]:
-    """A random GPT-2 and a vocabulary of its own, as files of a repository."""
+    """The files of a repository with a random GPT-2 and its vocabulary."""
     tokenizer = Tokenizer(train_bpe(text, 500))
     end = {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot}
     shape = GPT2Config(n_layer=2, n_head=2, n_embd=32, n_positions=512, vocab_size=tokenizer.vocab_size, **end)
@@ -94,7 +94,7 @@ def chain(hub, place) -> Repository:
     return repository
 
 
-def test_the_report_is_made_and_names_the_data_for_what_they_are(chain):
+def test_the_report_names_the_data_sets(chain):
     page = " ".join((chain.path / "reports" / "index.html").read_text().split())
     assert "HellaSwag (Zellers et al. 2019), 40 examples of its validation split" in page
     assert "HellaSwag’s form" not in page
@@ -111,7 +111,7 @@ def test_the_manifests_record_what_was_fetched(chain, hub):
     assert file["file"] == "sample/10BT/000_00000.parquet" and file["rows"] == 55
 
 
-def test_the_weights_are_the_hub_s_and_pretraining_left_them_alone(chain, place):
+def test_the_weights_are_the_hub_s_and_pretraining_did_not_change_them(chain, place):
     theirs = GPT2LMHeadModel.from_pretrained(place / "gpt2").state_dict()
     ours = AutoModelForCausalLM.from_pretrained(chain.path / "data" / "models" / "pretrain").state_dict()
     assert theirs.keys() == ours.keys() and all((theirs[name] == ours[name]).all() for name in theirs)

@@ -1,4 +1,4 @@
-"""Which parameters an optimizer takes, its updates against the formulas, and the learning rate's course."""
+"""The parameters that each optimizer updates, its updates against the formulas, and the learning rate."""
 
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ def test_learning_rate_warms_up_to_lr_and_ends_at_the_lowest(schedule):
     assert all(a >= b for a, b in pairwise(course[9:]))
 
 
-def test_cosine_is_half_way_down_half_way_through_and_takes_no_notice_of_decay_rate():
+def test_cosine_is_halfway_down_at_half_the_steps_and_ignores_decay_rate():
     course = rates(schedule="cosine")
     assert course[10 + 44] == pytest.approx(0.55, abs=0.02)
     assert rates(schedule="cosine", decay_rate=0.0) == course

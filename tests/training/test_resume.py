@@ -1,4 +1,4 @@
-"""Checkpoints: the last two kept, damage passed over, a failed write harmless."""
+"""Checkpoints: the last two are kept, damaged ones are skipped, and a failed write does no harm."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_message(tmp_path, damage, capsys
     assert capsys.readouterr().err.startswith(f"{newest} is damaged and skipped: ")
 
 
-def test_a_flipped_bit_anywhere_is_no_crash(tmp_path):
+def test_a_flipped_bit_anywhere_does_not_crash(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"step": 1})
     (path,) = checkpoints.paths()
@@ -55,7 +55,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path, capsys):
     assert "damaged" in (printed := capsys.readouterr()).err and "code ran" not in printed.out
 
 
-def test_a_full_disk_leaves_the_last_one_and_names_it(tmp_path, monkeypatch):
+def test_an_error_for_a_full_disk_names_the_last_checkpoint_which_stays(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -71,7 +71,7 @@ def test_a_full_disk_leaves_the_last_one_and_names_it(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001.pt"]
 
 
-def test_what_a_killed_write_left_is_removed(tmp_path):
+def test_the_rest_of_a_killed_write_is_removed(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"step": 1})
     (tmp_path / ".step_00000002.pt.tmp").write_bytes(b"half")

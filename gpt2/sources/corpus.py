@@ -1,19 +1,17 @@
 """Text from the hub or from files in data/local as the pretraining corpus: one parquet file for each file that is read.
 
-The texts become the column `text`. The other columns of parquet files are kept, except for a column `split`, which in
-the corpus would mark what is held out of training, and for a column `text` that is not the text column.
+A part has one column, `text`.
 """
 
 import math
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from gpt2.common.errors import InputError, first_line
 from gpt2.common.files import replacing, write_json
@@ -22,7 +20,7 @@ from gpt2.config.data import CorpusParams
 from gpt2.sources.files import file_record, locate
 from gpt2.sources.tables import check_columns, open_parquet, read_rows, text_of
 
-TEXT, SPLIT, TOKENS = "text", "split", "token_count"
+TEXT, TOKENS = "text", "token_count"
 BATCH_ROWS = 1024  # in memory at a time, and in a row group of the corpus
 
 
@@ -54,15 +52,23 @@ def write_parts(params: CorpusParams, directory: Path, out: Path) -> None:
     """
     source = locate(params, "data.corpus", directory)
     budget = Budget(params.max_documents, params.max_tokens)
+    schema = pa.schema([(TEXT, pa.string())])
     files: list[dict] = []
     with bar(desc="corpus", unit="document") as progress:
         for _, path, file in source.files():
-            part = out / f"part_{sum(record['rows'] > 0 for record in files):05d}.parquet"
-            where = source.where(path)
-            batches, left_out = _batches(file, where, params)
-            rows = _write(part, _within(batches, budget, where), progress)
-            record = {**file_record(path, file, rows), "left_out": left_out}
-            files.append({**record, "part": part.name} if rows else record)
+            where, rows = source.where(path), 0
+            part = out / f"part_{len(files):05d}.parquet"
+            read = _parquet_batches if file.suffix == ".parquet" else _table_batches
+            with replacing(part) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+                for batch in read(file, where, params.text_column, params.max_tokens is not None):
+                    counts = _token_counts(batch, where) if params.max_tokens else np.zeros(len(batch), dtype=np.int64)
+                    taken = budget.take(counts)
+                    writer.write_batch(batch.select([TEXT]).slice(0, taken))
+                    rows += taken
+                    progress.update(taken)
+                    if budget.spent:
+                        break
+            files.append({**file_record(path, file, rows), "part": part.name})
             if budget.spent:
                 break
     total = sum(record["rows"] for record in files)
@@ -72,32 +78,22 @@ def write_parts(params: CorpusParams, directory: Path, out: Path) -> None:
     write_json(out / "manifest.json", {**source.record, "files": files, "rows": total})
 
 
-def _batches(path: Path, where: str, params: CorpusParams) -> tuple[Iterator[pa.RecordBatch], list[str]]:
-    """The documents of a file, a few at a time, and the columns that are left out."""
-    column = params.text_column
-    if path.suffix != ".parquet":
-        return _table_batches(path, where, column, counted=params.max_tokens is not None), []
+def _parquet_batches(path: Path, where: str, column: str, counted: bool) -> Iterator[pa.RecordBatch]:
+    """The texts of a file, a few at a time, and the token counts if `counted`."""
     file = open_parquet(path, where)
-    names = file.schema_arrow.names
-    check_columns(where, names, [column])
-    return _parquet_batches(file, where, column), [name for name in names if name in (TEXT, SPLIT) and name != column]
-
-
-def _parquet_batches(file: pq.ParquetFile, where: str, column: str) -> Iterator[pa.RecordBatch]:
+    check_columns(where, file.schema_arrow.names, [column])
     kind = file.schema_arrow.field(column).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not any(is_text(kind) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
+    if kind not in (pa.string(), pa.large_string(), pa.string_view()):
         raise InputError(f"{where}: column {column!r} holds {kind}, expected string")
-    kept = [name for name in file.schema_arrow.names if name == column or name not in (TEXT, SPLIT)]
-    names = [TEXT if name == column else name for name in kept]
     row = 0
     try:
-        for batch in file.iter_batches(BATCH_ROWS, columns=kept):
-            batch = batch.select(kept).rename_columns(names).replace_schema_metadata(None)
-            texts = batch[TEXT].cast(pa.string())
+        for batch in file.iter_batches(BATCH_ROWS, columns=[column, TOKENS] if counted else [column]):
+            texts = batch[column].cast(pa.string())
             if texts.null_count:
                 raise InputError(f"{where}, row {row + texts.is_null().index(True).as_py() + 1}: {column} is null")
-            yield batch.set_column(names.index(TEXT), TEXT, texts)
+            counts = {TOKENS: batch[TOKENS]} if TOKENS in batch.schema.names else {}
+            yield pa.RecordBatch.from_pydict({TEXT: texts, **counts})
             row += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{where}: damaged after row {row}: {first_line(error)}") from None
@@ -107,44 +103,16 @@ def _table_batches(path: Path, where: str, column: str, counted: bool) -> Iterat
     rows = enumerate(read_rows(path, where), start=1)
     while some := list(islice(rows, BATCH_ROWS)):
         texts = [text_of(row, column, f"{where}, row {number}") for number, row in some]
-        columns = {TEXT: pa.array(texts, pa.string())}
-        if counted:
-            columns[TOKENS] = pa.array([str(row.get(TOKENS)) for _, row in some])
-        yield pa.RecordBatch.from_pydict(columns)
+        counts = {TOKENS: [str(row.get(TOKENS)) for _, row in some]} if counted else {}
+        yield pa.RecordBatch.from_pydict({TEXT: pa.array(texts, pa.string()), **counts})
 
 
-def _within(batches: Iterator[pa.RecordBatch], budget: Budget, where: str) -> Iterator[pa.RecordBatch]:
-    """The batches as far as the budget goes."""
-    for batch in batches:
-        if budget.tokens < math.inf:
-            batch, counts = _counted(batch, where)
-        else:
-            counts = np.zeros(len(batch), dtype=np.int64)
-        yield batch.slice(0, budget.take(counts))
-        if budget.spent:
-            break
-
-
-def _counted(batch: pa.RecordBatch, where: str) -> tuple[pa.RecordBatch, np.ndarray]:
-    """The batch with its column token_count as numbers, and these."""
+def _token_counts(batch: pa.RecordBatch, where: str) -> np.ndarray:
+    """The column token_count as numbers."""
     try:
         counts = batch[TOKENS].cast(pa.int64())
     except (KeyError, pa.ArrowException):
         counts = None
     if counts is None or counts.null_count or (pc.min(counts).as_py() or 0) < 0:
         raise InputError(f"{where}: max_tokens needs whole numbers in a column {TOKENS!r}; set max_documents instead")
-    return batch.set_column(batch.schema.names.index(TOKENS), TOKENS, counts), counts.to_numpy()
-
-
-def _write(part: Path, batches: Iterator[pa.RecordBatch], progress: tqdm) -> int:
-    """Writes batches and returns the number of rows; for none there is no file."""
-    first = next((batch for batch in batches if len(batch)), None)
-    if first is None:
-        return 0
-    rows = 0
-    with replacing(part) as temporary, pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer:
-        for batch in chain([first], batches):
-            writer.write_batch(batch)
-            rows += len(batch)
-            progress.update(len(batch))
-    return rows
+    return counts.to_numpy()

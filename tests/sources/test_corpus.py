@@ -30,7 +30,7 @@ def convert(tmp_path):
         write_parts(CorpusParams(source="local", **params), folder, out)
         manifest = read_json(out / "manifest.json")
         names = sorted(path.name for path in out.glob("*.parquet"))
-        assert names == [file["part"] for file in manifest["files"] if "part" in file]
+        assert names == [file["part"] for file in manifest["files"]]
         assert manifest["rows"] == sum(file["rows"] for file in manifest["files"])
         return manifest, [pq.read_table(out / name) for name in names]
 
@@ -75,14 +75,10 @@ def test_every_format_gives_the_same_texts(convert, limits):
     assert found[".csv"] == [row["text"] for row in rows[:n]]
 
 
-def test_other_columns_come_along_but_for_a_split_and_another_text(convert):
+def test_a_part_holds_only_the_text_column(convert):
     write(convert.folder / "a.parquet", [{"split": "test", **row} for row in ROWS])
-    manifest, (table,) = convert()
-    assert table.column_names == ["text", "url", "token_count"] and table.to_pylist() == ROWS
-    assert manifest["files"][0]["left_out"] == ["split"]
-    manifest, (table,) = convert(text_column="url")
-    assert table.column_names == ["text", "token_count"] and texts([table]) == [row["url"] for row in ROWS]
-    assert manifest["files"][0]["left_out"] == ["split", "text"]
+    _, (table,) = convert(text_column="url")
+    assert table.column_names == ["text"] and texts([table]) == [row["url"] for row in ROWS]
 
 
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
@@ -102,7 +98,7 @@ def test_a_limit_may_end_between_files(convert):
     total = sum(row["token_count"] for row in ROWS[:10])
     write(convert.folder / "b.parquet", ROWS[6:10])  # its first text is longer than the rest of the budget
     manifest, tables = convert(max_tokens=total + 1)
-    assert [file["rows"] for file in manifest["files"]] == [10, 0] and len(tables) == 1
+    assert [file["rows"] for file in manifest["files"]] == [10, 0] and len(tables[1]) == 0
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=6), *[st.none() | st.integers(1, 30)] * 2)
@@ -184,7 +180,7 @@ def test_mistakes(convert, name, rows, params, message):
 def test_wikitext(real_data, tmp_path):
     frame = pd.read_parquet(real_data / "wikitext2" / "valid.parquet")
     write_parts(CorpusParams(source="local"), real_data / "wikitext2", tmp_path)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "part_00000.parquet"), frame)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "part_00000.parquet"), frame[["text"]])
     assert read_json(tmp_path / "manifest.json")["rows"] == len(frame) == 60
     write_parts(CorpusParams(source="local", max_documents=31), real_data / "wikitext2", tmp_path)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "part_00000.parquet"), frame[:31])
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "part_00000.parquet"), frame[["text"]][:31])

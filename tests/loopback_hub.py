@@ -36,11 +36,11 @@ class Request:
 class Fault:
     """The next `times` GET requests whose path matches `pattern` fail.
 
-    kind: a status to answer with; cut: the connection closes after so many bytes; flipped: the first byte is wrong.
+    kind: a status to answer with; cut: the connection closes after so many bytes.
     """
 
     pattern: str
-    kind: int | Literal["cut", "flipped"]
+    kind: int | Literal["cut"]
     times: int
     after: int
 
@@ -210,8 +210,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if self.fault and self.fault.kind == "flipped":
-            body = bytes([body[0] ^ 1]) + body[1:]
         if self.fault and self.fault.kind == "cut":
             body = body[: self.fault.after]
             self.close_connection = True

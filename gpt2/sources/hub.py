@@ -4,9 +4,7 @@ huggingface_hub downloads them into its cache and reads HF_HOME, HF_TOKEN, HF_EN
 decides which files make up a split, from the data set's card or from the names of the files.
 """
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +17,7 @@ import httpx2
 from huggingface_hub import (
     constants,
     get_cached_repo_tree,
-    get_hf_file_metadata,
     hf_hub_download,
-    hf_hub_url,
     snapshot_download,
 )
 from huggingface_hub.errors import (
@@ -101,18 +97,10 @@ class Repository:
         return splits, dict(builder.info.features or {})
 
     def download(self, path: str) -> Path:
-        """A file of the cache whose content has the hash that the hub gives for it."""
-        about = {"repo_id": self.name, "filename": path, "repo_type": self.kind, "revision": self.commit}
+        """A file of the cache."""
         with self._one_line():
-            for force in (False, not constants.is_offline_mode()):  # once more where the file is damaged
-                file = Path(hf_hub_download(**about, force_download=force))
-                if file.is_symlink():  # to a file that huggingface_hub names by the hash
-                    expected = Path(os.readlink(file)).name
-                else:
-                    expected = get_hf_file_metadata(hf_hub_url(**about)).etag
-                if hub_hash(file, expected) == expected:
-                    return file
-        raise InputError(f"{self._param}: {path} does not have the hash that the hub gives for it, {expected}")
+            about = {"repo_id": self.name, "repo_type": self.kind, "revision": self.commit}
+            return Path(hf_hub_download(filename=path, **about))
 
     @contextmanager
     def _one_line(self) -> Iterator[None]:
@@ -145,10 +133,3 @@ class Repository:
         else:
             return
         raise InputError(f"{self._param}: {reason}")
-
-
-def hub_hash(file: Path, like: str) -> str:
-    """The hash of a file in hex: SHA-256, which the hub has of large files, or git's SHA-1 if `like` is as short."""
-    digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size) if len(like) == 40 else hashlib.sha256()
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, lambda: digest).hexdigest()

@@ -140,30 +140,6 @@ def test_offline_gives_what_online_gave(hub, offline):
     assert len(hub.requests) == asked
 
 
-@pytest.mark.parametrize("path", ["a.parquet", "a.txt"])  # SHA-256 and git's hash
-def test_a_file_with_the_wrong_hash_is_downloaded_once_more(hub, offline, path):
-    hub.add("dataset", "owner/set", {path: b"content"})
-    hub.fail(f"*/{path}", "flipped")
-    file = repository().download(path)
-    assert file.read_bytes() == b"content" and len(hub.downloads(path)) == 2
-    file.resolve().write_bytes(b"damaged")
-    assert repository().download(path).read_bytes() == b"content"
-    file.resolve().write_bytes(b"damaged")
-    hub.fail(f"*/{path}", "flipped", times=2)
-    assert refusal(repository().download, path).startswith(f"{path} does not have the hash that the hub gives for it, ")
-    offline()
-    assert refusal(repository().download, path).startswith(f"{path} does not have the hash")
-
-
-def test_a_cache_without_links_is_compared_too(hub, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
-    hub.add("dataset", "owner/set", {"a.txt": b"content"})
-    assert not repository().download("a.txt").is_symlink()
-    hub.fail("*/a.txt", "flipped", times=2)
-    repository().download("a.txt").write_bytes(b"damaged")
-    assert "does not have the hash" in refusal(repository().download, "a.txt")
-
-
 def test_a_connection_that_breaks_is_taken_up_again(hub):
     content = os.urandom(25_000_000)
     hub.add("dataset", "owner/set", {"a.parquet": content})

@@ -108,7 +108,7 @@ class Repository(Folder):
 
 
 class Clone(Repository):
-    """A git clone of a repository, with its data. The clone, and its own clones, use the repository's DVC cache."""
+    """A git clone of a repository, with its data. The clone, and clones of the clone, use the repository's DVC cache."""
 
     def __init__(self, origin: Path, place: Path):
         settings = place / "settings"

@@ -47,7 +47,7 @@ from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import openai_config
 from gpt2.pretraining.pretrain import flops_per_token
-from gpt2.runtime.device import can_compile, peak_memory
+from gpt2.runtime.device import can_compile, device_name, peak_memory
 from gpt2.runtime.world import world
 from gpt2.training.trainer import Trainer, trainable_parameters
 
@@ -224,7 +224,7 @@ def processor() -> str:
     """What the machine calls its GPU, or its CPU and how many of its processors may be used."""
     if DEVICE.type == "cuda":
         return torch.cuda.get_device_name()
-    return f"{torch.cpu.get_capabilities()['cpu_name']} {platform.machine()}, {len(os.sched_getaffinity(0))} processors"
+    return f"{device_name(DEVICE)} {platform.machine()}, {len(os.sched_getaffinity(0))} processors"
 
 
 def compare(arguments: argparse.Namespace) -> None:

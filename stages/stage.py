@@ -129,9 +129,12 @@ class Stage:
             beside = out.with_name(f".{out.name}.new")
             out.parent.mkdir(parents=True, exist_ok=True)
             _remove(beside)
-            shutil.move(self._staging / out, beside)  # copies if data/ is on another disk
-            _remove(out)
-            os.replace(beside, out)
+            try:
+                shutil.move(self._staging / out, beside)  # copies if data/ is on another disk, which may be full
+                _remove(out)
+                os.replace(beside, out)
+            finally:
+                _remove(beside)
 
     def _files(self) -> list[Path]:
         files = [file for dep in self.declared_deps for file in ([dep] if dep.is_file() else dep.rglob("*"))]

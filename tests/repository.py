@@ -108,7 +108,7 @@ class Repository(Folder):
 
 
 class Clone(Repository):
-    """A git clone of a repository, with its data. The clone, and clones of the clone, use the repository's DVC cache."""
+    """A git clone of a repository, with its data. It uses the DVC cache of the repository, and so do its clones."""
 
     def __init__(self, origin: Path, place: Path):
         settings = place / "settings"

@@ -1,6 +1,6 @@
 """Fine-tuning GPT-2 to follow instructions: Alpaca's prompt, loss on the response alone, full or LoRA.
 
-Shapes: B batch, T time.
+Shapes: B batch, T time, S scored positions of a batch, C channels.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rouge_score.rouge_scorer import RougeScorer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from gpt2.adapters import lora
@@ -20,7 +20,7 @@ from gpt2.generation.generate import continuations
 from gpt2.generation.sampling import GREEDY
 from gpt2.instruction import judge
 from gpt2.instruction.alpaca import prompt
-from gpt2.model.gpt import GPT, IGNORE
+from gpt2.model.gpt import GPT, IGNORE, summed_cross_entropy
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.training.trainer import History, Trainer, mean_loss, trainable_parameters
@@ -69,6 +69,21 @@ class Responses:
         return sum(len(self.samples[i][0]) - self.samples[i][1] for i in ids)
 
 
+class ResponseModel(nn.Module):
+    """GPT with the same loss, but with logits at the scored positions alone: most of a batch is prompt."""
+
+    def __init__(self, model: GPT):
+        super().__init__()
+        self.model = model
+
+    def forward(self, idx: Tensor, targets: Tensor) -> Tensor:
+        """Maps token ids and targets (B, T) to the summed cross-entropy in nats."""
+        targets = targets.flatten()
+        scored = (targets != IGNORE).nonzero().squeeze(1)  # (S,); a GPU hands their number to the host
+        hidden = self.model.hidden(idx).flatten(0, 1).index_select(0, scored)  # (S, C)
+        return summed_cross_entropy(self.model.logits(hidden, aligned=hidden.is_cuda), targets[scored])
+
+
 @dataclass
 class Instructed:
     """A finished fine-tuning."""
@@ -109,7 +124,7 @@ def finetune(
         lora.add_lora(model, params.lora)
     sizes = trainable_parameters(model)
     history = Trainer(
-        model,
+        ResponseModel(model),
         data["train"],
         params,
         world=world,
@@ -141,7 +156,7 @@ def finetune(
 @torch.no_grad()
 def _test_loss(model: GPT, data: Responses, params: InstructionParams, world: World) -> float:
     """The loss of the test examples, without autocast. They influence neither training nor the choice of weights."""
-    return mean_loss(model.eval(), data, params.micro_batch_size, world)
+    return mean_loss(ResponseModel(model.eval()), data, params.micro_batch_size, world)
 
 
 def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:

@@ -9,7 +9,7 @@ from gpt2.adapters import lora
 from gpt2.common.errors import InputError
 from gpt2.config.params import InstructionParams
 from gpt2.instruction.alpaca import prompt
-from gpt2.instruction.finetune import Instructed, Responses, answer, finetune, rouge_l
+from gpt2.instruction.finetune import Instructed, ResponseModel, Responses, answer, finetune, rouge_l
 from gpt2.model import checkpoint
 from gpt2.model.gpt import IGNORE
 from gpt2.training.resume import Checkpoints
@@ -56,7 +56,8 @@ def test_the_loss_is_that_of_transformers(tmp_path):
     checkpoint.save(model, tmp_path)
     theirs = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
     mean = theirs(inputs, labels=inputs, shift_labels=targets).loss
-    assert model(inputs, targets).item() / data.targets(np.arange(2)) == pytest.approx(mean.item(), rel=1e-5)
+    for loss in (model(inputs, targets), ResponseModel(model)(inputs, targets)):
+        assert loss.item() / data.targets(np.arange(2)) == pytest.approx(mean.item(), rel=1e-5)
 
 
 def test_examples_longer_than_the_context_are_left_out_and_counted():
@@ -112,7 +113,7 @@ def test_the_weights_of_the_lowest_loss_are_kept_and_patience_ends_training(tmp_
     losses = {row["step"]: row["loss"] for row in done.history.val}
     assert done.metrics["best_step"] == min(losses, key=losses.get) == max(losses) - 2 < 198
     data = Responses(ROWS, TOKENIZER, BLOCK, "val.jsonl")
-    kept = mean_loss(done.model.eval(), data, 4, ALONE)
+    kept = mean_loss(ResponseModel(done.model.eval()), data, 4, ALONE)
     assert kept == pytest.approx(min(losses.values()), rel=1e-5)
     assert done.metrics["val_loss"] == min(losses.values())
 

@@ -108,7 +108,7 @@ class Repository(Folder):
 
 
 class Clone(Repository):
-    """A git clone of a repository, with its data. It uses the DVC cache of the repository, and so do its clones."""
+    """A git clone of a repository, with its data. It uses the repository's DVC cache, and so do its own clones."""
 
     def __init__(self, origin: Path, place: Path):
         settings = place / "settings"

@@ -80,7 +80,6 @@ DAMAGE = {
         (folder / name).unlink() for name in ("tokenizer.json", "merges.txt")
     ],
     "config.json: not valid JSON": lambda folder: (folder / "config.json").write_text("{"),
-    "config.json: model_type = None: expected 'gpt2'": lambda folder: (folder / "config.json").write_text("[]"),
     "config.json: model_type = 'bert'": lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'),
     "model.safetensors: not a whole safetensors file": lambda folder: truncate(folder / "model.safetensors"),
 }

@@ -4,9 +4,6 @@ import errno
 import io
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +12,6 @@ from huggingface_hub import constants, file_download
 
 from gpt2.common.errors import InputError
 from gpt2.sources.hub import Repository
-from tests.conftest import ROOT
 from tests.loopback_hub import MEMBER, STRANGER
 
 CARD = b"""---
@@ -106,10 +102,7 @@ def test_a_configuration_has_the_files_that_datasets_finds(hub):
     ("files", "reason"),
     [
         ({"README.md": b"---\nconfigs: [a\n---\n", "a.csv": b"a"}, "while parsing a flow sequence"),
-        ({"README.md": b"---\nconfigs: hello\n---\n", "a.csv": b"a"}, "Expected configs to be a list"),
-        ({"README.md": b"---\ndataset_info:\n  features: 5\n---\n", "a.csv": b"a"}, ""),
         ({"README.md": b"---\nname: caf\xe9\n---\n", "a.csv": b"a"}, "can't decode byte 0xe9"),
-        ({"README.md": b"---\nconfigs:\n- config_name: a\n  data_files: ../../*\n---\n"}, ""),
         ({"set.py": b"import os", "a.csv": b"a"}, "Dataset scripts are no longer supported"),
         ({"a.exe": b"a"}, ""),
     ],
@@ -185,11 +178,3 @@ def test_a_full_disk_is_that_of_the_cache(hub, monkeypatch):
     found = repository()
     monkeypatch.setattr(file_download, "http_get", full)
     assert refusal(found.download, "a.txt") == f"the cache {constants.HF_HUB_CACHE}: No space left on device"
-
-
-def test_the_environment_names_hub_and_cache(hub, tmp_path):
-    hub.add("dataset", "owner/set", {"a.txt": b"a"})
-    code = "from gpt2.sources.hub import Repository; print(Repository('dataset', 'owner/set', 'key').download('a.txt'))"
-    environment = {**os.environ, **hub.environment(tmp_path / "home")}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert Path(done.stdout.strip()).is_relative_to(tmp_path / "home"), done.stderr

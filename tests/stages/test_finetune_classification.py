@@ -49,19 +49,6 @@ def stage(repository: Repository, name: str, rows: list[dict]) -> str:
     return done.stderr.splitlines()[-1] if done.returncode else ""
 
 
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([{"review": "x"}], "data/local/classification/reviews.jsonl: no column 'stars'; it has review"),
-        ([{**row, "stars": "one"} for row in ROWS], "expected at least two different labels, found 'one'"),
-        ([{**row, "review": " "} for row in ROWS], "no example is left for train: 90 empty"),
-    ],
-    ids=["missing column", "one label", "empty texts"],
-)
-def test_bad_tables_are_told_in_one_line(repository, rows, words):
-    assert words in stage(repository, "download_classification", rows)
-
-
 def test_a_table_becomes_a_classifier_that_answers(repository):
     rows = [*ROWS, {"review": "", "stars": "one"}, {"review": "fine " * 20, "stars": "three"}]
     assert stage(repository, "download_classification", rows) == ""

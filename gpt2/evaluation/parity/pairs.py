@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from gpt2.evaluation.parity.cases import Case, Kind
+from gpt2.evaluation.parity.cases import Case
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import OPENAI_SHAPES, openai_config
@@ -21,7 +21,7 @@ class Pair:
     ours: GPT
     theirs: torch.nn.Module
 
-    def case(self, kind: Kind, quantity: str, compared: int, value: float, tolerance: float) -> Case:
+    def case(self, kind: str, quantity: str, compared: int, value: float, tolerance: float) -> Case:
         """A case of this pair."""
         return Case(self.name, kind, quantity, compared, value, tolerance)
 

@@ -54,7 +54,7 @@ class Stage:
             self.dep(str(dep))
 
     def __enter__(self) -> "Stage":
-        self._inputs, self._stats = self._read_inputs(), self._read_stats()
+        self._inputs = self._read_inputs()
         values, files = self._inputs
         what = {name: value for name, value in values.items() if not name.startswith(HOW)}
         key = hashlib.sha256(repr((what, files)).encode()).hexdigest()[:16]
@@ -121,7 +121,7 @@ class Stage:
 
     def _finish(self) -> None:
         """Moves the outs into place, unless an input changed during the run."""
-        if self._read_stats() != self._stats and self._read_inputs() != self._inputs:
+        if self._read_inputs() != self._inputs:
             raise InputError("params.yaml or a dep changed while the stage ran; nothing was kept, run it again")
         for out in self.declared_outs:
             assert (self._staging / out).exists(), f"stage {self.name} did not write {out}"
@@ -136,19 +136,13 @@ class Stage:
             finally:
                 _remove(beside)
 
-    def _files(self) -> list[Path]:
-        files = [file for dep in self.declared_deps for file in ([dep] if dep.is_file() else dep.rglob("*"))]
-        return sorted(file for file in files if file.is_file() and not IGNORED & set(file.parts))
-
-    def _read_stats(self) -> list[tuple]:
-        """Size and modification time of every input: if they are the same, the inputs need not be hashed again."""
-        return [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in [*self._files(), Path("params.yaml")]]
-
     def _read_inputs(self) -> tuple[dict, dict]:
         """The declared params by dotted name, as `params.yaml` has them now, and the hash of every file of the deps."""
         params = flat(read_params().model_dump())
         values = {name: params[name] for name in params if declares(self.declared_params, name)}
-        return values, {str(file): sha256(file) for file in self._files()}
+        files = [file for dep in self.declared_deps for file in ([dep] if dep.is_file() else dep.rglob("*"))]
+        files = sorted(file for file in files if file.is_file() and not IGNORED & set(file.parts))
+        return values, {str(file): sha256(file) for file in files}
 
 
 def _root() -> Path:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gpt2.commands.cli import Parser, run
+from gpt2.commands.cli import Parser
 from gpt2.common.errors import InputError
 from gpt2.common.progress import bar
 from gpt2.evaluation.perplexity import Likelihood, score
@@ -24,13 +24,8 @@ from gpt2.sources.tables import SUFFIXES, read_rows, text_of
 READ_CHARACTERS = 1 << 20  # of a text at a time
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    args = _parser().parse_args(argv)
-    return run(lambda: _print_perplexity(args))
-
-
-def _print_perplexity(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
+    """Runs the command."""
     model, tokenizer = load_with_tokenizer(args.model)
     block_size = model.config.block_size
     stride = block_size // 2 if args.stride is None else args.stride
@@ -88,7 +83,7 @@ def _parts(path: Path) -> Iterator[str]:
             raise InputError(f"{path}: not UTF-8: expected a text, or a table ({', '.join(SUFFIXES)})") from None
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
     parser = Parser(prog="python -m gpt2 perplexity", description="Measures how well a model predicts texts.")
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")

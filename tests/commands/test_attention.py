@@ -1,16 +1,19 @@
 """The command writes a page for any models and prompts; after an error of one line it leaves no file."""
 
 import json
+from functools import partial
 
 import pytest
 
-from gpt2.commands.attention import main
+from gpt2.commands.cli import run
 from gpt2.interpret.heads import read_attention, viewer_data
 from gpt2.model import checkpoint
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.tokenizer.tokenizer import Tokenizer
 from tests.report.inputs import Page
 from tests.small import byte_tokenizer, exit_status, small_model
+
+main = partial(run, "attention")
 
 HOSTILE = "</script>😀 שלום\x1b"
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,10 +12,12 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from gpt2.commands import perplexity
-from gpt2.commands.perplexity import main
+from gpt2.commands.cli import run
 from gpt2.model import checkpoint
 from tests.conftest import ROOT
 from tests.small import byte_tokenizer, exit_status, small_model
+
+main = partial(run, "perplexity")
 
 TEXT = "the cat sat on the mat; 日本語\r\nthe dog's\n" * 3
 

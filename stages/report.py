@@ -15,7 +15,7 @@ FACTS = {
     "gpt2": "data/models/gpt2/manifest.json",
 }
 REPORTS = {
-    "pretrain": ("metrics.json", "throughput.json", "val.csv", "samples.jsonl"),
+    "pretrain": ("metrics.json", "throughput.json", "train.csv", "val.csv", "samples.jsonl"),
     "classification": ("metrics.json", "train.csv", "val.csv", "predictions.jsonl", "classes.csv", "confusion.csv"),
     "instruction": ("metrics.json", "train.csv", "val.csv", "responses.jsonl"),
     "parity": ("metrics.json", "cases.csv", "pipeline.jsonl"),
@@ -32,8 +32,6 @@ def read(stage: Stage) -> dict:
     for section, files in REPORTS.items():
         paths = [stage.dep(f"reports/{section}/{file}") for file in files]
         data[section] = {path.stem: READERS[path.suffix](path) for path in paths}
-    # Weights that are used without further training have no training steps.
-    data["pretrain"]["train"] = read_csv(stage.dep("reports/pretrain/train.csv"), may_be_empty=True)
     data["sample"] = read_yaml(stage.dep("profiles/sample.yaml"))
     figures = sorted(stage.dep("reports/attention/figures").glob("*.svg"))
     data["attention"]["figures"] = {path.stem: path.read_text("utf-8") for path in figures}

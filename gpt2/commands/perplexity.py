@@ -10,7 +10,7 @@ of rows does not matter. Any other file is one document.
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from gpt2.commands.cli import Parser
@@ -20,8 +20,6 @@ from gpt2.evaluation.perplexity import Likelihood, score
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.runtime.device import autocast_dtype
 from gpt2.sources.tables import SUFFIXES, read_rows, text_of
-
-READ_CHARACTERS = 1 << 20  # of a text at a time
 
 
 def main(args: argparse.Namespace) -> None:
@@ -55,8 +53,8 @@ def _print(found: Likelihood, settings: dict, as_json: bool) -> None:
         print(f"{name:16}{value:14,}")
 
 
-def documents(path: Path, column: str | None) -> Iterator[Iterable[str]]:
-    """Yields the documents of a file, each in parts. The column of a table is `text` by default.
+def documents(path: Path, column: str | None) -> Iterator[str]:
+    """Yields the documents of a file; - is standard input. The column of a table is `text` by default.
 
     Raises InputError naming the file and the place if it is neither a table nor UTF-8 text.
     """
@@ -64,23 +62,15 @@ def documents(path: Path, column: str | None) -> Iterator[Iterable[str]]:
         name = "text" if column is None else column
         for number, row in enumerate(read_rows(path, str(path)), start=1):
             if text := text_of(row, name, f"{path}, row {number}"):
-                yield [text]
+                yield text
     elif column is not None:
         raise InputError(f"--column = {column!r}: only tables have columns ({', '.join(SUFFIXES)}), not {path}")
     else:
-        yield _parts(path)
-
-
-def _parts(path: Path) -> Iterator[str]:
-    """Reads a text in parts; - is standard input."""
-    with open(
-        "/dev/stdin" if str(path) == "-" else path, encoding="utf-8-sig", newline=""
-    ) as file:  # without a byte order mark
-        try:
-            while part := file.read(READ_CHARACTERS):
-                yield part
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: not UTF-8: expected a text, or a table ({', '.join(SUFFIXES)})") from None
+        with open("/dev/stdin" if str(path) == "-" else path, encoding="utf-8-sig", newline="") as file:
+            try:
+                yield file.read()
+            except UnicodeDecodeError:
+                raise InputError(f"{path}: not UTF-8: expected a text, or a table ({', '.join(SUFFIXES)})") from None
 
 
 def parser() -> Parser:

@@ -1,7 +1,6 @@
 """Reads the docstrings of installed packages from their source files, without importing or running them."""
 
 import ast
-import gc
 import importlib.util
 import warnings
 from collections.abc import Iterator, Sized
@@ -49,7 +48,7 @@ def read_docstrings(packages: tuple[str, ...]) -> tuple[list[Docstring], list[st
     found: list[Docstring] = []
     skipped: list[str] = []
     with worker_pool(cpu_count()) as pool:
-        results = pool.map(_read_in_worker, files, chunksize=16)
+        results = pool.map(read_file, files, chunksize=16)
         for file, docstrings in zip(files, bar(results, total=len(files), desc="docstrings", unit="file"), strict=True):
             if docstrings is None:
                 skipped.append(file.module)
@@ -97,11 +96,6 @@ def read_file(file: SourceFile) -> list[Docstring] | None:
             code = _code(node, lines) if isinstance(node, FUNCTIONS) else ""
             found.append(Docstring(name, file.package, tuple(paragraphs), summary, code))
     return found
-
-
-def _read_in_worker(file: SourceFile) -> list[Docstring] | None:
-    gc.disable()  # syntax trees are many objects without cycles
-    return read_file(file)
 
 
 def manifest(packages: tuple[str, ...], splits: dict[str, Sized]) -> dict:

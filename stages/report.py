@@ -38,16 +38,12 @@ def read(stage: Stage) -> dict:
     return data
 
 
-def read_lineage() -> list[dict]:
-    """What dvc.lock records of the other stages; its record of this stage is that of the previous page."""
-    lock = Path("dvc.lock")
-    stages = [name for name in read_yaml(Path("dvc.yaml"))["stages"] if name != "report"]
-    return lineage(stages, read_yaml(lock) if lock.exists() else {})
-
-
 def main(stage: Stage) -> None:
-    data = read(stage)
-    write_text(stage.out("reports/index.html"), render(data, read_lineage(), environment()))
+    data, lock = read(stage), Path("dvc.lock")
+    # The lock records the previous page as the result of this stage, so the page leaves this stage out.
+    stages = [name for name in read_yaml(Path("dvc.yaml"))["stages"] if name != "report"]
+    history = lineage(stages, read_yaml(lock) if lock.exists() else {})
+    write_text(stage.out("reports/index.html"), render(data, history, environment()))
     write_json(stage.out("reports/metrics.json"), headline(data))
 
 

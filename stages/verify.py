@@ -59,17 +59,11 @@ def compare(committed: dict[str, Facts], here: dict[str, Facts], order: Iterable
             kinds = ", ".join(dict.fromkeys(kind for kind, _ in new))
             yield f"{stage}: {which}: {f'different {kinds}' if kinds else 'same inputs, different outputs'}"
             for kind, name in [*new, *(fact for fact in differing if fact not in inputs)]:
-                values = (_shown(facts.get((kind, name))) for facts in (before, after))
+                values = (facts.get((kind, name), "nothing") for facts in (before, after))
                 yield "  {} {}: committed {}, here {}".format(kind, name, *values)
         known += [name for _, name in differing]
     if explained:
         yield f"the differences above explain these: {', '.join(explained)}"
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "nothing"
-    return str(value) if str(value).isprintable() else repr(value)
 
 
 def read_committed(path: str) -> bytes:

@@ -61,5 +61,5 @@ def read_completions(params: HellaSwagDataParams, directory: Path) -> tuple[list
         if len(rows) == params.max_examples:
             break
     if not rows:
-        raise InputError(f"data.hellaswag: no examples in {source}")
+        raise InputError(f"data.hellaswag: no examples in {where}")
     return rows, {**source.record, "files": files, "splits": {"val": len(rows)}}

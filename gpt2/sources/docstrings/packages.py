@@ -104,15 +104,12 @@ def manifest(packages: tuple[str, ...], splits: dict[str, Sized]) -> dict:
 
 
 def origin(packages: tuple[str, ...]) -> dict:
-    """How a manifest begins: the versions of the packages."""
-    versions = {package: installed_version(package) for package in sorted(set(packages))}
+    """How a manifest begins: the versions of the packages; None for a package that pip did not install."""
+    provided = metadata.packages_distributions()  # names of distributions by import name
+    versions = {
+        name: metadata.version(provided[name][0]) if name in provided else None for name in sorted(set(packages))
+    }
     return {"source": "docstrings", "packages": versions}
-
-
-def installed_version(package: str) -> str | None:
-    """The version of the distribution that provides an import name; None if pip did not install it."""
-    names = metadata.packages_distributions().get(package)
-    return metadata.version(names[0]) if names else None
 
 
 def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gpt2.common.errors import InputError
+from gpt2.common.mappings import flat
 from gpt2.report.lineage import environment
-from stages.params import flat, parse_yaml, read_yaml
+from stages.params import parse_yaml, read_yaml
 
 LOCK = Path("dvc.lock")
 THROUGHPUT = "reports/pretrain/throughput.json"

@@ -82,7 +82,7 @@ def parser() -> Parser:
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--prompt", metavar="TEXT", help="text to continue; - reads standard input; default: none")
-    begin.add_argument("--instruction", type=_filled, metavar="TEXT", help="instruction that a tuned model answers")
+    begin.add_argument("--instruction", metavar="TEXT", help="instruction that a tuned model answers")
     add("--input", metavar="TEXT", help="text that the instruction refers to")
     add("--new-tokens", type=within(int, 1), default=64, metavar="N", help=f"at most; {default}")
     heat = parser.add_mutually_exclusive_group()
@@ -98,10 +98,3 @@ def parser() -> Parser:
     add("--precision", choices=["float32", "bfloat16"], default="float32", help=f"of the model; {default}")
     add("--compile", action="store_true", help="use torch.compile: faster for long texts, after half a minute")
     return parser
-
-
-def _filled(text: str) -> str:
-    """An argparse type: a text that is not blank."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a text")
-    return text

@@ -47,32 +47,21 @@ class ModelAttention:
     uniform: dict[str, float]  # the scores of a head that attends to all positions equally
 
 
-def encode_prompts(
-    tokenizer: Tokenizer, prompts: Sequence[str], block_size: int, title: str, key: str
-) -> list[list[int]]:
-    """Returns the token ids of each prompt.
-
-    Raises InputError for a prompt of fewer than 3 tokens, more than 128, or more than the context `block_size`. The
-    message names the prompt as an entry of the param or option `key`.
-    """
-    longest = min(MAX_TOKENS, block_size)
-    encoded = [tokenizer.encode_prompt(text) for text in prompts]
-    for number, (text, ids) in enumerate(zip(prompts, encoded, strict=True)):
-        if not MIN_TOKENS <= len(ids) <= longest:
-            subject = f"{key}[{number}] = {text[:40]!r}: {len(ids)} tokens for the model {title}"
-            raise InputError(f"{subject}: expected {MIN_TOKENS} to {longest}")
-    return encoded
-
-
 def read_attention(
     name: str, title: str, model: GPT, tokenizer: Tokenizer, prompts: Sequence[str], seed: int, key: str
 ) -> ModelAttention:
     """Runs each prompt through the model, and repeated random tokens for the scores that are defined on those.
 
     Nothing precedes a prompt. Texts go through the model one by one, because all weights of a large model take much
-    memory. Raises InputError for a prompt that is too short or too long: see `encode_prompts`.
+    memory. Raises InputError for a prompt of fewer than 3 tokens, more than 128, or more than the context; the message
+    names it as an entry of the param or option `key`.
     """
-    encoded = encode_prompts(tokenizer, prompts, model.config.block_size, title, key)
+    longest = min(MAX_TOKENS, model.config.block_size)
+    encoded = [tokenizer.encode_prompt(text) for text in prompts]
+    for number, (text, ids) in enumerate(zip(prompts, encoded, strict=True)):
+        if not MIN_TOKENS <= len(ids) <= longest:
+            subject = f"{key}[{number}] = {text[:40]!r}: {len(ids)} tokens for the model {title}"
+            raise InputError(f"{subject}: expected {MIN_TOKENS} to {longest}")
     repeated = repeated_tokens(model.config.vocab_size, model.config.block_size, seed)  # (N, 2P)
     attentions, on_text = [], []
     for ids in encoded:

@@ -58,9 +58,3 @@ def test_errors_are_one_line_and_leave_no_file(models, tmp_path, capsys, argumen
     err = capsys.readouterr().err
     assert status == 1 and message in err and err.startswith("error: ") and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_a_model_given_twice_is_named(tmp_path, capsys):
-    twice = ["--model", str(tmp_path), "--model", str(tmp_path)]
-    assert main([*twice, "--prompt", "a b c", "--out", str(tmp_path / "page.html")]) == 1
-    assert capsys.readouterr().err.endswith(f"--model {tmp_path}: given twice\n")

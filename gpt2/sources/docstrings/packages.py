@@ -68,16 +68,13 @@ def source_files(package: str) -> list[SourceFile]:
         SourceFile(package, ".".join([package, *relative.with_suffix("").parts]).removesuffix(".__init__"), path)
         for root in map(Path, roots)
         for path in sorted(root.rglob("*.py"))
-        if not is_test(relative := path.relative_to(root))
+        if not {"test", "tests"} & set((relative := path.relative_to(root)).parts[:-1])
+        and not path.name.startswith("test_")
+        and path.name != "conftest.py"
     ]
     if not files:
         raise InputError(f"docstrings.packages: {package!r} is not an installed package with Python source files")
     return files
-
-
-def is_test(path: Path) -> bool:
-    """Whether a file, relative to its package, belongs to the package's tests."""
-    return bool({"test", "tests"} & set(path.parts[:-1])) or path.name.startswith("test_") or path.name == "conftest.py"
 
 
 def read_file(file: SourceFile) -> list[Docstring] | None:

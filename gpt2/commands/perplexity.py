@@ -16,7 +16,7 @@ from pathlib import Path
 from gpt2.commands.cli import Parser
 from gpt2.common.errors import InputError
 from gpt2.common.progress import bar
-from gpt2.evaluation.perplexity import Likelihood, score
+from gpt2.evaluation.perplexity import score
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.runtime.device import autocast_dtype
 from gpt2.sources.tables import SUFFIXES, read_rows, text_of
@@ -35,18 +35,14 @@ def main(args: argparse.Namespace) -> None:
     if not found.tokens:
         raise InputError(f"{args.file}: holds no text")
     settings = {"block_size": block_size, "stride": stride, "precision": "bfloat16" if dtype else "float32"}
-    _print(found, settings, args.json)
-
-
-def _print(found: Likelihood, settings: dict, as_json: bool) -> None:
     metrics = {name: getattr(found, name) for name in ("nats_per_token", "bits_per_byte", "perplexity")}
     counts = {"tokens": found.tokens, "bytes": found.bytes}
-    if as_json:
+    if args.json:
         print(json.dumps(metrics | counts | {"documents": found.documents} | settings))
         return
     independent = ", scored independently" if found.documents > 1 else ""
     print(f"documents: {found.documents:,}{independent}, each after <|endoftext|>")
-    print(f"windows of {settings['block_size']:,} tokens, stride {settings['stride']:,}, {settings['precision']}\n")
+    print(f"windows of {block_size:,} tokens, stride {stride:,}, {settings['precision']}\n")
     for name, value in metrics.items():
         print(f"{name.replace('_', ' '):16}{value:14,.4f}")
     for name, value in counts.items():

@@ -4,11 +4,11 @@ huggingface_hub downloads them into its cache and reads HF_HOME, HF_TOKEN, HF_EN
 decides which files make up a split, from the data set's card or from the names of the files.
 """
 
+import fnmatch
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -64,10 +64,10 @@ class Repository:
         """
         found = set()
         for pattern in patterns:
-            matches = [path for path in self.paths if path == pattern or fnmatchcase(path, pattern)]
+            matches = [pattern] if pattern in self.paths else fnmatch.filter(self.paths, pattern)
             if not matches:
                 raise InputError(f"{self._param}: no file matches {pattern!r}")
-            found |= {pattern} if pattern in matches else set(matches)
+            found.update(matches)
         return sorted(found)
 
     def configuration(self, name: str | None) -> tuple[dict[str, list[str]], dict]:

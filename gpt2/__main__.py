@@ -2,9 +2,8 @@
 
 import sys
 from functools import partial
-from importlib import import_module
 
-from gpt2.commands.cli import start
+from gpt2.commands.cli import run, start
 
 COMMANDS = {  # each is a module of gpt2/commands, imported only when it is asked for
     "generate": "continue a text, or answer an instruction",
@@ -26,7 +25,7 @@ def main(argv: list[str]) -> int:
     if name not in COMMANDS:
         print(f"error: {name!r}: no such command; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 1
-    return import_module(f"gpt2.commands.{name}").main(arguments)
+    return run(name, arguments)
 
 
 if __name__ == "__main__":

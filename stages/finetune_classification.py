@@ -1,8 +1,8 @@
 """Stage finetune_classification: teaches the model which label a text has."""
 
 from gpt2.adapters.classifier import save
-from gpt2.classification.finetune import finetune, read_labels
-from gpt2.common.files import read_jsonl, write_csv, write_json, write_jsonl
+from gpt2.classification.finetune import finetune
+from gpt2.common.files import read_json, read_jsonl, write_csv, write_json, write_jsonl
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.runtime.world import world
 from stages.stage import Stage, run
@@ -12,7 +12,7 @@ def main(stage: Stage) -> None:
     params = stage.param("classification")
     base = stage.dep(f"data/models/{params.init}")
     data = stage.dep("data/raw/classification")
-    labels = read_labels(data / "labels.json")
+    labels = read_json(data / "labels.json")
     model, tokenizer = load_with_tokenizer(base)
     with world() as here:
         done = finetune(
@@ -21,7 +21,6 @@ def main(stage: Stage) -> None:
             {split: read_jsonl(data / f"{split}.jsonl") for split in ("train", "val", "test")},
             labels,
             params,
-            source=data,
             seed=stage.param("seed"),
             scratch=stage.scratch,
             world=here,

@@ -6,6 +6,7 @@ from pathlib import Path
 from ruamel.yaml import YAML, YAMLError
 
 from gpt2.common.errors import InputError
+from gpt2.common.mappings import flat
 from gpt2.config.params import Params
 from gpt2.config.schema import parse
 
@@ -49,14 +50,6 @@ def parse_params(raw: object, where: str) -> Params:
         if key not in present:
             raise InputError(f"{where}: {key} is missing")
     return params
-
-
-def flat(value: object, name: str = "") -> dict[str, object]:
-    """The leaves of nested mappings by dotted name, below `name`."""
-    if not isinstance(value, dict):
-        return {name: value}
-    prefix = f"{name}." if name else ""
-    return {key: leaf for child, below in value.items() for key, leaf in flat(below, f"{prefix}{child}").items()}
 
 
 def declares(declared: list[str], name: str) -> bool:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_text
+from gpt2.common.mappings import flat
 from gpt2.config.params import Params
-from stages.params import declares, flat, read_yaml
+from stages.params import declares, read_yaml
 
 PAGE = Path("docs/params.md")
 INTRODUCTION = """# Every param

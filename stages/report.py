@@ -15,7 +15,7 @@ FACTS = {
     "gpt2": "data/models/gpt2/manifest.json",
 }
 REPORTS = {
-    "pretrain": ("metrics.json", "throughput.json", "val.csv", "samples.jsonl"),
+    "pretrain": ("metrics.json", "throughput.json", "train.csv", "val.csv", "samples.jsonl"),
     "classification": ("metrics.json", "train.csv", "val.csv", "predictions.jsonl", "classes.csv", "confusion.csv"),
     "instruction": ("metrics.json", "train.csv", "val.csv", "responses.jsonl"),
     "parity": ("metrics.json", "cases.csv", "pipeline.jsonl"),
@@ -32,24 +32,18 @@ def read(stage: Stage) -> dict:
     for section, files in REPORTS.items():
         paths = [stage.dep(f"reports/{section}/{file}") for file in files]
         data[section] = {path.stem: READERS[path.suffix](path) for path in paths}
-    # Weights that are used without further training have no training steps.
-    data["pretrain"]["train"] = read_csv(stage.dep("reports/pretrain/train.csv"), may_be_empty=True)
     data["sample"] = read_yaml(stage.dep("profiles/sample.yaml"))
     figures = sorted(stage.dep("reports/attention/figures").glob("*.svg"))
     data["attention"]["figures"] = {path.stem: path.read_text("utf-8") for path in figures}
     return data
 
 
-def read_lineage() -> list[dict]:
-    """What dvc.lock records of the other stages; its record of this stage is that of the previous page."""
-    lock = Path("dvc.lock")
-    stages = [name for name in read_yaml(Path("dvc.yaml"))["stages"] if name != "report"]
-    return lineage(stages, read_yaml(lock) if lock.exists() else {})
-
-
 def main(stage: Stage) -> None:
-    data = read(stage)
-    write_text(stage.out("reports/index.html"), render(data, read_lineage(), environment()))
+    data, lock = read(stage), Path("dvc.lock")
+    # The lock records the previous page as the result of this stage, so the page leaves this stage out.
+    stages = [name for name in read_yaml(Path("dvc.yaml"))["stages"] if name != "report"]
+    history = lineage(stages, read_yaml(lock) if lock.exists() else {})
+    write_text(stage.out("reports/index.html"), render(data, history, environment()))
     write_json(stage.out("reports/metrics.json"), headline(data))
 
 

@@ -21,9 +21,10 @@ from filelock import FileLock, Timeout
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import NO_ROOM, sha256
+from gpt2.common.mappings import flat
 from gpt2.common.processes import die_with_parent, end_job, run_job
 from stages import PARENT
-from stages.params import declares, flat, read_params, read_yaml
+from stages.params import declares, read_params, read_yaml
 
 # Params that decide how the work is done, or what happens to its result: unfinished work survives a change.
 HOW = ("tokens.executor", "tokens.workers", "train.launcher", "instruction.judge")

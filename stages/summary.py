@@ -11,13 +11,12 @@ REPORT = Path("reports/index.html")
 
 def headline() -> str:
     """The address of the report, then one line per metric of `reports/metrics.json`."""
-    rows = [
-        (section, name, value)
+    lines = [
+        f"{section + '.' + name:<45}{value:>14,.4g}"
         for section, part in read_json(REPORT.with_name("metrics.json")).items()
         for name, value in part.items()
         if isinstance(value, (int, float))
     ]
-    lines = [f"{section + '.' + name:<45}{value:>14,.4g}" for section, name, value in rows]
     return "\n".join([f"report: {REPORT.resolve().as_uri()}", *lines])
 
 

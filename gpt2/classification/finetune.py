@@ -15,7 +15,6 @@ from gpt2.adapters import lora
 from gpt2.adapters.classifier import GPTClassifier, padded, predict
 from gpt2.classification.metrics import bag_of_words_accuracy, by_class, scores, stderr
 from gpt2.common.errors import InputError
-from gpt2.common.files import read_json
 from gpt2.config.params import ClassificationParams
 from gpt2.model.gpt import GPT
 from gpt2.runtime.world import World
@@ -29,23 +28,12 @@ from gpt2.training.trainer import History, Trainer, trainable_parameters
 class LabelledTexts:
     """Texts and labels as samples. Texts longer than the context are cut and counted in `truncated`."""
 
-    def __init__(self, rows: list[dict], labels: list[str], tokenizer: Tokenizer, block_size: int, where: str):
-        """Raises InputError naming `where` and the line of a text that is empty or a label that is not in `labels`."""
-        self.pad, self.truncated = tokenizer.eot, 0
-        self.ids, self.labels = [], []
-        numbers = {label: number for number, label in enumerate(labels)}
-        for line, row in enumerate(rows, start=1):
-            text, label = row.get("text"), row.get("label")
-            if not isinstance(text, str) or not text.strip():
-                raise InputError(f"{where}, line {line}: text = {text!r}: expected a text that is not empty")
-            if not isinstance(label, str) or label not in numbers:
-                raise InputError(f"{where}, line {line}: label = {label!r}: expected one of {', '.join(labels)}")
-            ids = tokenizer.encode(text)
-            self.truncated += len(ids) > block_size
-            self.ids.append(ids[:block_size])
-            self.labels.append(numbers[label])
-        if not self.ids:
-            raise InputError(f"{where}: holds no examples")
+    def __init__(self, rows: list[dict], labels: list[str], tokenizer: Tokenizer, block_size: int):
+        self.pad = tokenizer.eot
+        ids = [tokenizer.encode(row["text"]) for row in rows]
+        self.truncated = sum(len(text) > block_size for text in ids)
+        self.ids = [text[:block_size] for text in ids]
+        self.labels = [labels.index(row["label"]) for row in rows]
         self.lengths = np.array([len(ids) for ids in self.ids])
 
     def __len__(self) -> int:
@@ -58,28 +46,6 @@ class LabelledTexts:
     def targets(self, ids: np.ndarray) -> int:
         """One label per text."""
         return len(ids)
-
-
-def read_labels(path: Path) -> list[str]:
-    """The labels in the order of their numbers. Raises InputError unless they are two or more different texts."""
-    labels = read_json(path)
-    texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-    if not texts or len(set(labels)) < max(2, len(labels)):
-        raise InputError(f"{path}: expected a list of at least two texts, all different")
-    return labels
-
-
-def check_labels(data: dict[str, LabelledTexts], labels: list[str], source: Path) -> None:
-    """Raises InputError if all training texts have the same label, or none has a label that another split has."""
-    trained = set(data["train"].labels)
-    if len(trained) == 1:
-        (only,) = trained
-        raise InputError(f"{source}/train.jsonl: every text has the label {labels[only]!r}: expected two or more")
-    for split in ("val", "test"):
-        for line, number in enumerate(data[split].labels, start=1):
-            if number not in trained:
-                where = f"{source}/{split}.jsonl, line {line}: label = {labels[number]!r}"
-                raise InputError(f"{where}: no text of {source}/train.jsonl has it")
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -120,22 +86,19 @@ def finetune(
     labels: list[str],
     params: ClassificationParams,
     *,
-    source: Path,
     seed: int,
     scratch: Path,
     world: World,
 ) -> Classified:
     """Trains a head, and the part of `base` that `params` names, on `rows["train"]`; evaluates on `rows["test"]`.
 
-    The model ends with the weights of the lowest validation loss, the mean over texts. `source`: the folder of the
-    rows, for error messages. Raises InputError for malformed rows, for labels that cannot be learned, and if training
+    The model ends with the weights of the lowest validation loss, the mean over texts. Raises InputError if training
     diverges.
     """
     data = {
-        split: LabelledTexts(rows[split], labels, tokenizer, base.config.block_size, f"{source}/{split}.jsonl")
+        split: LabelledTexts(rows[split], labels, tokenizer, base.config.block_size)
         for split in ("train", "val", "test")
     }
-    check_labels(data, labels, source)
     torch.manual_seed(seed)
     model = GPTClassifier(base, len(labels), tokenizer.eot)
     freeze(model, params)

@@ -8,24 +8,16 @@
 import argparse
 from pathlib import Path
 
-from gpt2.commands.cli import Parser, argument_text, check_out, run, within
-from gpt2.common.errors import InputError
+from gpt2.commands.cli import Parser, argument_text, check_out, within
 from gpt2.common.files import write_text
 from gpt2.interpret.heads import read_attention, viewer_data
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.report.page import explorer
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    args = _parser().parse_args(argv)
-    return run(lambda: _write_page(args))
-
-
-def _write_page(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
+    """Runs the command."""
     check_out(args.out)
-    if duplicates := [str(model) for number, model in enumerate(args.model) if model in args.model[:number]]:
-        raise InputError(f"--model {duplicates[0]}: given twice")
     prompts = [argument_text(prompt) for prompt in args.prompt]
     models = []
     for directory in args.model:
@@ -35,7 +27,7 @@ def _write_page(args: argparse.Namespace) -> None:
     write_text(args.out, explorer("Attention, head by head", viewer_data(models)))
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
     parser = Parser(prog="python -m gpt2 attention", description="Writes a page that shows every attention head.")
     add = parser.add_argument
     model = "checkpoint directory with its tokenizer; may be repeated"

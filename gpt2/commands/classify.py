@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from gpt2.adapters.classifier import GPTClassifier, load, predict
-from gpt2.commands.cli import Parser, argument_text, run
+from gpt2.commands.cli import Parser, argument_text
 from gpt2.common.errors import InputError
 from gpt2.tokenizer.tokenizer import Tokenizer
 
@@ -48,13 +48,8 @@ class Classifier:
 # --- command -------------------------------------------------------------------------------------------------------
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    args = _parser().parse_args(argv)
-    return run(lambda: _print_labels(args))
-
-
-def _print_labels(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
+    """Runs the command."""
     texts = [argument_text(text) for text in args.texts]
     if "-" in texts and len(texts) > 1:
         raise InputError("-: expected no other texts beside it, because it reads them from standard input")
@@ -106,7 +101,7 @@ def _arriving(stream: BinaryIO) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
     parser = Parser(prog="python -m gpt2 classify", description="Labels texts with a fine-tuned classifier.")
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from gpt2.common.errors import InputError
@@ -45,10 +46,12 @@ def check_out(path: Path) -> None:
         raise InputError(f"--out = {path}: expected a file in an existing directory")
 
 
-def run(work: Callable[[], None]) -> int:
-    """Runs a command's work; returns its exit status. Of several processes only the first reports an error."""
+def run(command: str, arguments: list[str]) -> int:
+    """Runs a command, a module of this room; returns its exit status. Of several processes the first reports errors."""
+    module = import_module(f"gpt2.commands.{command}")
+    args = module.parser().parse_args(arguments)
     try:
-        work()
+        module.main(args)
         sys.stdout.flush()
     except InputError as error:
         if os.environ.get("RANK", "0") == "0":

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from gpt2.commands.cli import Parser, argument_text, run, within
+from gpt2.commands.cli import Parser, argument_text, within
+from gpt2.common.errors import InputError
 from gpt2.generation.generate import encode_prompt, generate
 from gpt2.generation.sampling import Sampling
 from gpt2.instruction import alpaca
@@ -23,17 +24,10 @@ from gpt2.runtime.device import autocast_dtype, can_compile
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if args.input is not None and args.instruction is None:
-        parser.error("argument --input: not allowed without argument --instruction")
-    return run(lambda: _print_samples(args))
-
-
-def _print_samples(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     """Prints the first sample while all are generated in one batch, and then the others."""
+    if args.input is not None and args.instruction is None:
+        raise InputError("argument --input: not allowed without argument --instruction")
     compiled = args.compile and can_compile("always")
     model, tokenizer = checkpoint.load_with_tokenizer(args.model)
     model.to(autocast_dtype(args.precision, model.wte.weight.device) or torch.float32)
@@ -82,13 +76,13 @@ def _decode(tokenizer: Tokenizer, steps: Iterator[list[int]], samples: int) -> I
     yield [decoder.decode(b"", final=True) for decoder in decoders]
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
     parser = Parser(prog="python -m gpt2 generate", description="Continues a text, or answers an instruction.")
     add, default = parser.add_argument, "default: %(default)s"
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--prompt", metavar="TEXT", help="text to continue; - reads standard input; default: none")
-    begin.add_argument("--instruction", type=_filled, metavar="TEXT", help="instruction that a tuned model answers")
+    begin.add_argument("--instruction", metavar="TEXT", help="instruction that a tuned model answers")
     add("--input", metavar="TEXT", help="text that the instruction refers to")
     add("--new-tokens", type=within(int, 1), default=64, metavar="N", help=f"at most; {default}")
     heat = parser.add_mutually_exclusive_group()
@@ -104,10 +98,3 @@ def _parser() -> Parser:
     add("--precision", choices=["float32", "bfloat16"], default="float32", help=f"of the model; {default}")
     add("--compile", action="store_true", help="use torch.compile: faster for long texts, after half a minute")
     return parser
-
-
-def _filled(text: str) -> str:
-    """An argparse type: a text that is not blank."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a text")
-    return text

@@ -10,19 +10,14 @@ Several processes share the work under a launcher:
 import argparse
 from pathlib import Path
 
-from gpt2.commands.cli import Parser, check_out, run
+from gpt2.commands.cli import Parser, check_out
 from gpt2.common.files import write_jsonl
 from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, evaluate
 from gpt2.runtime.world import world
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    args = _parser().parse_args(argv)
-    return run(lambda: _score(args))
-
-
-def _score(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
+    """Runs the command."""
     protocols = list(PROTOCOLS) if args.protocol == "both" else [args.protocol]
     if args.out:
         check_out(args.out)
@@ -42,7 +37,7 @@ def _print_table(metrics: dict, protocols: list[str]) -> None:
         print(f"{protocol:12}{shares[0]:>18}{shares[1]:>18}{row['n']:>8,}{row['truncated']:>11,}")
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
     parser = Parser(
         prog="python -m gpt2 hellaswag", description="Scores a model on HellaSwag, or any file in its format."
     )

@@ -10,27 +10,20 @@ of rows does not matter. Any other file is one document.
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from gpt2.commands.cli import Parser, run
+from gpt2.commands.cli import Parser
 from gpt2.common.errors import InputError
 from gpt2.common.progress import bar
-from gpt2.evaluation.perplexity import Likelihood, score
+from gpt2.evaluation.perplexity import score
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.runtime.device import autocast_dtype
 from gpt2.sources.tables import SUFFIXES, read_rows, text_of
 
-READ_CHARACTERS = 1 << 20  # of a text at a time
 
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
-    args = _parser().parse_args(argv)
-    return run(lambda: _print_perplexity(args))
-
-
-def _print_perplexity(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
+    """Runs the command."""
     model, tokenizer = load_with_tokenizer(args.model)
     block_size = model.config.block_size
     stride = block_size // 2 if args.stride is None else args.stride
@@ -42,26 +35,22 @@ def _print_perplexity(args: argparse.Namespace) -> None:
     if not found.tokens:
         raise InputError(f"{args.file}: holds no text")
     settings = {"block_size": block_size, "stride": stride, "precision": "bfloat16" if dtype else "float32"}
-    _print(found, settings, args.json)
-
-
-def _print(found: Likelihood, settings: dict, as_json: bool) -> None:
     metrics = {name: getattr(found, name) for name in ("nats_per_token", "bits_per_byte", "perplexity")}
     counts = {"tokens": found.tokens, "bytes": found.bytes}
-    if as_json:
+    if args.json:
         print(json.dumps(metrics | counts | {"documents": found.documents} | settings))
         return
     independent = ", scored independently" if found.documents > 1 else ""
     print(f"documents: {found.documents:,}{independent}, each after <|endoftext|>")
-    print(f"windows of {settings['block_size']:,} tokens, stride {settings['stride']:,}, {settings['precision']}\n")
+    print(f"windows of {block_size:,} tokens, stride {stride:,}, {settings['precision']}\n")
     for name, value in metrics.items():
         print(f"{name.replace('_', ' '):16}{value:14,.4f}")
     for name, value in counts.items():
         print(f"{name:16}{value:14,}")
 
 
-def documents(path: Path, column: str | None) -> Iterator[Iterable[str]]:
-    """Yields the documents of a file, each in parts. The column of a table is `text` by default.
+def documents(path: Path, column: str | None) -> Iterator[str]:
+    """Yields the documents of a file; - is standard input. The column of a table is `text` by default.
 
     Raises InputError naming the file and the place if it is neither a table nor UTF-8 text.
     """
@@ -69,26 +58,18 @@ def documents(path: Path, column: str | None) -> Iterator[Iterable[str]]:
         name = "text" if column is None else column
         for number, row in enumerate(read_rows(path, str(path)), start=1):
             if text := text_of(row, name, f"{path}, row {number}"):
-                yield [text]
+                yield text
     elif column is not None:
         raise InputError(f"--column = {column!r}: only tables have columns ({', '.join(SUFFIXES)}), not {path}")
     else:
-        yield _parts(path)
+        with open("/dev/stdin" if str(path) == "-" else path, encoding="utf-8-sig", newline="") as file:
+            try:
+                yield file.read()
+            except UnicodeDecodeError:
+                raise InputError(f"{path}: not UTF-8: expected a text, or a table ({', '.join(SUFFIXES)})") from None
 
 
-def _parts(path: Path) -> Iterator[str]:
-    """Reads a text in parts; - is standard input."""
-    with open(
-        "/dev/stdin" if str(path) == "-" else path, encoding="utf-8-sig", newline=""
-    ) as file:  # without a byte order mark
-        try:
-            while part := file.read(READ_CHARACTERS):
-                yield part
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: not UTF-8: expected a text, or a table ({', '.join(SUFFIXES)})") from None
-
-
-def _parser() -> Parser:
+def parser() -> Parser:
     parser = Parser(prog="python -m gpt2 perplexity", description="Measures how well a model predicts texts.")
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")

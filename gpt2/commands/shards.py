@@ -4,13 +4,14 @@ python -m gpt2 shards verify data/tokens   # compares the files with the manifes
 python -m gpt2 shards stats data/tokens    # prints what each split holds
 """
 
+import argparse
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
-from gpt2.commands.cli import Parser, run
+from gpt2.commands.cli import Parser
 from gpt2.common.errors import InputError
 from gpt2.common.files import sha256
 from gpt2.common.progress import bar
@@ -100,13 +101,16 @@ def _bin_name(i: int) -> str:
     return f"{2**i:,}–{2 ** (i + 1) - 1:,}" if i else "1"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the commands; returns the exit status."""
+def main(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    print(args.work(args.directory))
+
+
+def parser() -> Parser:
     parser = Parser(prog="python -m gpt2 shards", description="Token shards.")
     commands = parser.add_subparsers(required=True)
     for work, help in ((verify, "compare shards with their manifest, checksums included"), (stats, "what they hold")):
         command = commands.add_parser(work.__name__, help=help)
         command.add_argument("directory", type=Path, help="for example data/tokens")
         command.set_defaults(work=work)
-    args = parser.parse_args(argv)
-    return run(lambda: print(args.work(args.directory)))
+    return parser

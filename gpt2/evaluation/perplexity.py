@@ -10,7 +10,7 @@ Shapes: B windows, T time (tokens), N scored tokens, C channels, V vocabulary.
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -62,15 +62,15 @@ class Likelihood:
 def score(
     model: GPT,
     tokenizer: Tokenizer,
-    documents: Iterable[Iterable[str]],
+    documents: Iterable[str],
     stride: int,
     dtype: torch.dtype | None,
     progress: tqdm,
 ) -> Likelihood:
-    """Scores documents, each given as consecutive parts; `progress` counts bytes.
+    """Scores documents; `progress` counts bytes.
 
     All tokens but the first `block_size` of a document have at least `block_size - stride` tokens before them. `dtype`
-    is the type of matrix products, or None for the model's. Documents may be long: only a few windows are in memory.
+    is the type of matrix products, or None for the model's.
     """
     assert not model.training and 0 < stride < model.config.block_size
     device = model.wte.weight.device
@@ -81,8 +81,7 @@ def score(
         nonlocal count
         for document in documents:
             count += 1
-            stream = chain([tokenizer.eot], tokenizer.encode_parts(document))
-            yield from windows(stream, model.config.block_size, stride)
+            yield from windows([tokenizer.eot, *tokenizer.encode(document)], model.config.block_size, stride)
 
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         for batch in batches(all_windows(), BATCH_TOKENS):

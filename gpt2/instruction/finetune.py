@@ -31,15 +31,12 @@ class Responses:
     """Instructions with their responses as samples; only the response and the `<|endoftext|>` after it are scored."""
 
     def __init__(self, rows: list[dict], tokenizer: Tokenizer, block_size: int, where: str):
-        """Raises InputError naming `where` and the line that lacks a text. Examples longer than the context are left
-        out and counted in `skipped`."""
+        """Leaves out examples longer than the context, and counts them in `skipped`. Raises InputError if none is left,
+        naming `where`."""
         self.pad, self.skipped = tokenizer.eot, 0
         self.samples: list[tuple[list[int], int]] = []  # token ids, and the number of those that are the prompt's
         self.rows = []
-        for line, row in enumerate(rows, start=1):
-            for key in ("instruction", "input", "output"):
-                if not isinstance(row.get(key), str) or (key != "input" and not row[key].strip()):
-                    raise InputError(f"{where}, line {line}: {key} = {row.get(key)!r}: expected a text")
+        for row in rows:
             prompt_ids = tokenizer.encode(prompt(row["instruction"], row["input"]))
             ids = [*prompt_ids, *tokenizer.encode(row["output"]), tokenizer.eot]
             if len(ids) > block_size + 1:

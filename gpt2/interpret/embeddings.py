@@ -5,7 +5,6 @@ Shapes: T positions (block_size), V vocabulary, C channels, N rows of wpe or wte
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -64,13 +63,8 @@ def cosines(w: np.ndarray) -> np.ndarray:
 
 def words(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
     """The first eight distinct tokens that are words of at least three letters, with or without a leading space."""
-    found = (id for id in dict.fromkeys(ids) if _is_word(tokenizer.token_bytes(id)))
-    return list(islice(found, WORDS))
-
-
-def _is_word(token: bytes) -> bool:
-    text = token.decode("utf-8", "replace").removeprefix(" ")
-    return len(text) >= 3 and text.isalpha()
+    texts = {id: tokenizer.decode([id]).removeprefix(" ") for id in dict.fromkeys(ids)}
+    return [id for id, text in texts.items() if len(text) >= 3 and text.isalpha()][:WORDS]
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The attention of models to some prompts: kept compactly, scored per head, and written as tables and viewer data.
+"""The attention of models to some prompts: scored per head, and written as tables and viewer data.
 
 Shapes: L layers, H heads, T time (tokens).
 """
@@ -23,29 +23,17 @@ MOST_ATTENDED = 3  # positions listed for each token
 
 @dataclass(frozen=True)
 class PromptAttention:
-    """The attention of a model's heads to one prompt.
-
-    Weights are kept as 16-bit numbers without their zero half. That takes a quarter of the memory, and stays within
-    1 / 131070 of what the model computed.
-    """
+    """The attention of a model's heads to one prompt."""
 
     text: str  # as the tokenizer reads it: U+FFFD replaces what UTF-8 cannot hold
     ids: list[int]
     token_bytes: list[bytes]
-    packed: np.ndarray  # (L, H, T (T + 1) / 2) uint16: the lower triangle, row by row
+    weights: np.ndarray  # A[t, s], (L, H, T, T) in float32, rounded to multiples of 1 / ONE as the page shows them
 
     @property
     def tokens(self) -> list[str]:
         """A printable name of each token."""
         return [label(token) for token in self.token_bytes]
-
-    @property
-    def weights(self) -> np.ndarray:
-        """The attention A[t, s], (L, H, T, T) in float32."""
-        T = len(self.ids)
-        weights = np.zeros((*self.packed.shape[:2], T, T), dtype=np.float32)
-        weights[..., *np.tril_indices(T)] = self.packed / np.float32(ONE)
-        return weights
 
 
 @dataclass(frozen=True)
@@ -59,39 +47,29 @@ class ModelAttention:
     uniform: dict[str, float]  # the scores of a head that attends to all positions equally
 
 
-def encode_prompts(
-    tokenizer: Tokenizer, prompts: Sequence[str], block_size: int, title: str, key: str
-) -> list[list[int]]:
-    """Returns the token ids of each prompt.
-
-    Raises InputError for a prompt of fewer than 3 tokens, more than 128, or more than the context `block_size`. The
-    message names the prompt as an entry of the param or option `key`.
-    """
-    longest = min(MAX_TOKENS, block_size)
-    encoded = [tokenizer.encode_prompt(text) for text in prompts]
-    for number, (text, ids) in enumerate(zip(prompts, encoded, strict=True)):
-        if not MIN_TOKENS <= len(ids) <= longest:
-            subject = f"{key}[{number}] = {text[:40]!r}: {len(ids)} tokens for the model {title}"
-            raise InputError(f"{subject}: expected {MIN_TOKENS} to {longest}")
-    return encoded
-
-
 def read_attention(
     name: str, title: str, model: GPT, tokenizer: Tokenizer, prompts: Sequence[str], seed: int, key: str
 ) -> ModelAttention:
     """Runs each prompt through the model, and repeated random tokens for the scores that are defined on those.
 
     Nothing precedes a prompt. Texts go through the model one by one, because all weights of a large model take much
-    memory. Raises InputError for a prompt that is too short or too long: see `encode_prompts`.
+    memory. Raises InputError for a prompt of fewer than 3 tokens, more than 128, or more than the context; the message
+    names it as an entry of the param or option `key`.
     """
-    encoded = encode_prompts(tokenizer, prompts, model.config.block_size, title, key)
+    longest = min(MAX_TOKENS, model.config.block_size)
+    encoded = [tokenizer.encode_prompt(text) for text in prompts]
+    for number, (text, ids) in enumerate(zip(prompts, encoded, strict=True)):
+        if not MIN_TOKENS <= len(ids) <= longest:
+            subject = f"{key}[{number}] = {text[:40]!r}: {len(ids)} tokens for the model {title}"
+            raise InputError(f"{subject}: expected {MIN_TOKENS} to {longest}")
     repeated = repeated_tokens(model.config.vocab_size, model.config.block_size, seed)  # (N, 2P)
     attentions, on_text = [], []
     for ids in encoded:
         weights = capture(model, torch.tensor([ids]))[:, 0]  # (L, H, T, T)
         on_text.append(text_scores(weights))
         token_bytes = [tokenizer.token_bytes(id) for id in ids]
-        attentions.append(PromptAttention(tokenizer.decode(ids), ids, token_bytes, pack(weights.numpy())))
+        rounded = np.rint(weights.numpy() * ONE) / np.float32(ONE)
+        attentions.append(PromptAttention(tokenizer.decode(ids), ids, token_bytes, rounded))
     on_repetition = [repetition_scores(capture(model, row[None])[:, 0]) for row in repeated]
     scores = mean_scores(on_text) | mean_scores(on_repetition)
     flat = mean_scores([text_scores(uniform(len(ids))) for ids in encoded])
@@ -103,12 +81,6 @@ def read_attention(
         {score: values.numpy() for score, values in scores.items()},
         {score: value.item() for score, value in flat.items()},
     )
-
-
-def pack(weights: np.ndarray) -> np.ndarray:
-    """Maps attention (L, H, T, T) to its lower triangles, row by row, (L, H, T (T + 1) / 2) uint16; 65535 means 1."""
-    triangles = weights[..., *np.tril_indices(weights.shape[-1])]
-    return np.rint(triangles * ONE).astype(np.uint16)
 
 
 # --- outputs -------------------------------------------------------------------------------------------------------
@@ -133,7 +105,7 @@ def _model_data(model: ModelAttention) -> dict:
             "tokens": prompt.tokens,
             "ids": prompt.ids,
             "bytes": [token.hex() for token in prompt.token_bytes],
-            "weights": [[_base64(head) for head in layer] for layer in prompt.packed],
+            "weights": [[_base64(head) for head in layer] for layer in prompt.weights],
         }
         for prompt in model.prompts
     ]
@@ -141,8 +113,10 @@ def _model_data(model: ModelAttention) -> dict:
     return {"name": model.name, "title": model.title, **shape, "scores": scores, "prompts": prompts}
 
 
-def _base64(values: np.ndarray) -> str:
-    return base64.b64encode(values.astype("<u2").tobytes()).decode("ascii")
+def _base64(weights: np.ndarray) -> str:
+    """The lower triangle of attention (T, T), row by row, as 16-bit numbers."""
+    triangle = np.rint(weights[np.tril_indices(len(weights))] * ONE)
+    return base64.b64encode(triangle.astype("<u2").tobytes()).decode("ascii")
 
 
 def head_rows(model: ModelAttention) -> Iterator[dict]:

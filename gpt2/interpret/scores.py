@@ -42,17 +42,6 @@ def stripe(weights: Tensor, offset: int, start: int) -> Tensor:
     return weights.diagonal(-offset, -2, -1)[..., start - offset :].mean(-1)
 
 
-def previous_token(weights: Tensor) -> Tensor:
-    """Mean of A[t, t - 1] over t >= 1: 1 for a head that attends to the previous token (Voita et al. 2019)."""
-    return stripe(weights, offset=1, start=1)
-
-
-def first_token(weights: Tensor) -> Tensor:
-    """Mean of A[t, 0] over t >= 2: attention to the first position, where idle heads attend (the attention sink of Xiao
-    et al. 2023). The row t = 1 is left out, because there the first token is also the previous one."""
-    return weights[..., 2:, 0].mean(-1)
-
-
 def entropy(weights: Tensor) -> Tensor:
     """Mean over t >= 1 of -Σ_s A[t, s] ln A[t, s] / ln(t + 1): 0 if one position gets all attention, 1 if all positions
     get the same."""
@@ -60,27 +49,25 @@ def entropy(weights: Tensor) -> Tensor:
     return (nats / torch.arange(2, weights.size(-1) + 1).log()).mean(-1)
 
 
-def duplicate_token(weights: Tensor, period: int) -> Tensor:
-    """Mean of A[t, t - P] over t >= P for P repeated random tokens: attention to the same token in the first copy (Wang
-    et al. 2022, §3)."""
-    return stripe(weights, offset=period, start=period)
-
-
-def induction(weights: Tensor, period: int) -> Tensor:
-    """Mean of A[t, t - P + 1] over t >= P for P repeated random tokens: attention to the token that followed the same
-    token in the first copy, which is also the next token (Olsson et al. 2022, "prefix matching")."""
-    return stripe(weights, offset=period - 1, start=period)
-
-
 def text_scores(weights: Tensor) -> dict[str, Tensor]:
-    """Scores (...) that are measured on text, from attention (..., T, T)."""
-    return {"previous_token": previous_token(weights), "first_token": first_token(weights), "entropy": entropy(weights)}
+    """Scores (...) that are measured on text, from attention (..., T, T).
+
+    previous_token: mean of A[t, t - 1] over t >= 1 (Voita et al. 2019). first_token: mean of A[t, 0] over t >= 2, where
+    idle heads attend (the attention sink of Xiao et al. 2023); at t = 1 the first token is also the previous one.
+    """
+    first_token = weights[..., 2:, 0].mean(-1)
+    return {"previous_token": stripe(weights, 1, 1), "first_token": first_token, "entropy": entropy(weights)}
 
 
 def repetition_scores(weights: Tensor) -> dict[str, Tensor]:
-    """Scores (...) that are measured on repeated random tokens, from attention (..., 2P, 2P)."""
-    period = weights.size(-1) // 2
-    return {"duplicate_token": duplicate_token(weights, period), "induction": induction(weights, period)}
+    """Scores (...) that are measured on P repeated random tokens, from attention (..., 2P, 2P).
+
+    duplicate_token: mean of A[t, t - P] over t >= P, attention to the same token in the first copy (Wang et al. 2022,
+    §3). induction: mean of A[t, t - P + 1] over t >= P, attention to the token that followed the same token in the
+    first copy, which is also the next token (Olsson et al. 2022, "prefix matching").
+    """
+    P = weights.size(-1) // 2
+    return {"duplicate_token": stripe(weights, P, P), "induction": stripe(weights, P - 1, P)}
 
 
 def mean_scores(scores: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

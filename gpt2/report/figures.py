@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from gpt2.report.text import shortened
-from gpt2.report.theme import BLUE, GREEN, HEAT, INK, MUTED, ORANGE, bare, name_line, styled, to_svg
+from gpt2.report.theme import BLUE, GREEN, HEAT, INK, MUTED, ORANGE, bare, drawn, name_line
 from gpt2.report.verdicts import CHANCE
 
 MAX_LABEL = 24  # characters along an axis
@@ -27,46 +27,46 @@ def thinned(values: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values, starts) / np.diff(np.append(starts, len(values)))
 
 
+@drawn
 def loss_curve(
     train: list[dict],
     val: list[dict],
     vocab_size: int,
     unigram_entropy: float,
     reference: tuple[str, float] | None,
-) -> str:
+) -> Figure:
     """Training and validation loss in nats per token against tokens seen.
 
     Dashed lines mark ln V, the entropy of the token frequencies and, if `reference` is (corpus, loss), what OpenAI's
     124M reaches on that corpus.
     """
     uniform = math.log(vocab_size)
-    with styled():
-        figure = Figure(figsize=(7.6, 3.6))
-        axes = figure.subplots()
-        _losses(axes, train, val, "tokens")
-        name_line(axes, uniform, f"ln V = {uniform:.3f}: every token equally likely")
-        name_line(axes, unigram_entropy, f"{unigram_entropy:.3f}: token frequencies alone")
-        if reference:
-            corpus, loss = reference
-            name_line(axes, loss, f"{loss:.3f}: OpenAI's 124M on {corpus}", GREEN, side="left")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set(xlabel="tokens seen", ylabel="loss, nats per token")
-        axes.set_ylim(top=uniform * 1.08)
-        return to_svg(figure)
+    figure = Figure(figsize=(7.6, 3.6))
+    axes = figure.subplots()
+    _losses(axes, train, val, "tokens")
+    name_line(axes, uniform, f"ln V = {uniform:.3f}: every token equally likely")
+    name_line(axes, unigram_entropy, f"{unigram_entropy:.3f}: token frequencies alone")
+    if reference:
+        corpus, loss = reference
+        name_line(axes, loss, f"{loss:.3f}: OpenAI's 124M on {corpus}", GREEN, side="left")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set(xlabel="tokens seen", ylabel="loss, nats per token")
+    axes.set_ylim(top=uniform * 1.08)
+    return figure
 
 
-def finetuning_curve(train: list[dict], val: list[dict], unit: str) -> str:
+@drawn
+def finetuning_curve(train: list[dict], val: list[dict], unit: str) -> Figure:
     """Training and validation loss in nats per `unit` against steps; a classifier's validation accuracy beside it."""
     scored = "accuracy" in val[0]
-    with styled():
-        figure = Figure(figsize=(7.6, 2.7))
-        panels = np.atleast_1d(figure.subplots(1, 2 if scored else 1))
-        _losses(panels[0], train, val, "step")
-        panels[0].set(xlabel="step", ylabel=f"loss, nats per {unit}")
-        if scored:
-            panels[1].plot(column(val, "step"), column(val, "accuracy"), color=ORANGE, marker="o", markersize=4)
-            panels[1].set(xlabel="step", ylabel="validation accuracy", ylim=(0, 1))
-        return to_svg(figure)
+    figure = Figure(figsize=(7.6, 2.7))
+    panels = np.atleast_1d(figure.subplots(1, 2 if scored else 1))
+    _losses(panels[0], train, val, "step")
+    panels[0].set(xlabel="step", ylabel=f"loss, nats per {unit}")
+    if scored:
+        panels[1].plot(column(val, "step"), column(val, "accuracy"), color=ORANGE, marker="o", markersize=4)
+        panels[1].set(xlabel="step", ylabel="validation accuracy", ylim=(0, 1))
+    return figure
 
 
 def _losses(axes: Axes, train: list[dict], val: list[dict], x: str) -> None:
@@ -78,36 +78,37 @@ def _losses(axes: Axes, train: list[dict], val: list[dict], x: str) -> None:
     axes.margins(x=0.01)
 
 
-def schedule(train: list[dict]) -> str:
+@drawn
+def schedule(train: list[dict]) -> Figure:
     """Learning rate, and norm of the gradient before clipping, against steps."""
-    with styled():
-        figure = Figure(figsize=(7.6, 2.0))
-        panels = zip(figure.subplots(1, 2), ("lr", "grad_norm"), ("learning rate", "gradient norm"), strict=True)
-        for axes, name, title in panels:
-            axes.plot(thinned(column(train, "step")), thinned(column(train, name)), color=BLUE, linewidth=1.1)
-            axes.set(xlabel="step", title=title)
-            axes.set_ylim(bottom=0)
-            axes.margins(x=0.01)
-        return to_svg(figure)
-
-
-def lengths(splits: dict[str, dict]) -> str:
-    """Share of each split's documents by length in tokens; bin i holds lengths from 2^i to 2^(i+1) - 1."""
-    with styled():
-        figure = Figure(figsize=(7.6, 2.4))
-        axes = figure.subplots()
-        for (name, split), color in zip(splits.items(), (BLUE, ORANGE, MUTED), strict=False):
-            shares = np.array(split["lengths"]) / split["documents"]
-            axes.stairs(shares, 2.0 ** np.arange(len(shares) + 1), color=color, linewidth=1.6, label=name)
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.set(xlabel="tokens per document", ylabel="share of documents")
+    figure = Figure(figsize=(7.6, 2.0))
+    panels = zip(figure.subplots(1, 2), ("lr", "grad_norm"), ("learning rate", "gradient norm"), strict=True)
+    for axes, name, title in panels:
+        axes.plot(thinned(column(train, "step")), thinned(column(train, name)), color=BLUE, linewidth=1.1)
+        axes.set(xlabel="step", title=title)
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper right")
-        return to_svg(figure)
+        axes.margins(x=0.01)
+    return figure
 
 
-def completion(metrics: dict) -> str:
+@drawn
+def lengths(splits: dict[str, dict]) -> Figure:
+    """Share of each split's documents by length in tokens; bin i holds lengths from 2^i to 2^(i+1) - 1."""
+    figure = Figure(figsize=(7.6, 2.4))
+    axes = figure.subplots()
+    for (name, split), color in zip(splits.items(), (BLUE, ORANGE, MUTED), strict=False):
+        shares = np.array(split["lengths"]) / split["documents"]
+        axes.stairs(shares, 2.0 ** np.arange(len(shares) + 1), color=color, linewidth=1.6, label=name)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set(xlabel="tokens per document", ylabel="share of documents")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper right")
+    return figure
+
+
+@drawn
+def completion(metrics: dict) -> Figure:
     """Accuracy by each protocol and rule, with two standard errors on each side, and a line at chance."""
     rules = {
         "harness_acc_norm": "harness, mean per character",
@@ -115,52 +116,51 @@ def completion(metrics: dict) -> str:
         "acc_norm": "completion, mean per token",
         "acc": "completion, sum",
     }
-    with styled():
-        figure = Figure(figsize=(7.6, 2.2))
-        axes = figure.subplots()
-        for y, name in enumerate(rules):
-            error = 2 * metrics[f"{name}_stderr"]
-            axes.errorbar(metrics[name], y, xerr=error, fmt="o", color=BLUE, capsize=4, markersize=6)
-        axes.axvline(CHANCE, color=MUTED, linewidth=1, linestyle="--")
-        axes.annotate("chance", (CHANCE, 3.5), xytext=(4, 0), textcoords="offset points", color=MUTED, va="center")
-        highest = max(metrics[name] + 3 * metrics[f"{name}_stderr"] for name in rules)
-        axes.set(xlim=(0, min(1, max(0.5, highest))), ylim=(-0.6, 3.8), xlabel="accuracy ± 2 standard errors")
-        axes.set_yticks(range(len(rules)), rules.values())
-        axes.grid(False, axis="y")
-        return to_svg(figure)
+    figure = Figure(figsize=(7.6, 2.2))
+    axes = figure.subplots()
+    for y, name in enumerate(rules):
+        error = 2 * metrics[f"{name}_stderr"]
+        axes.errorbar(metrics[name], y, xerr=error, fmt="o", color=BLUE, capsize=4, markersize=6)
+    axes.axvline(CHANCE, color=MUTED, linewidth=1, linestyle="--")
+    axes.annotate("chance", (CHANCE, 3.5), xytext=(4, 0), textcoords="offset points", color=MUTED, va="center")
+    highest = max(metrics[name] + 3 * metrics[f"{name}_stderr"] for name in rules)
+    axes.set(xlim=(0, min(1, max(0.5, highest))), ylim=(-0.6, 3.8), xlabel="accuracy ± 2 standard errors")
+    axes.set_yticks(range(len(rules)), rules.values())
+    axes.grid(False, axis="y")
+    return figure
 
 
-def completion_curve(val: list[dict], reference: float | None) -> str:
+@drawn
+def completion_curve(val: list[dict], reference: float | None) -> Figure:
     """acc_norm against tokens seen, where it was scored during pretraining, with lines at chance and at `reference`."""
     scored = [row for row in val if row["acc_norm"]]
-    with styled():
-        figure = Figure(figsize=(7.6, 2.4))
-        axes = figure.subplots()
-        axes.plot(column(scored, "tokens"), column(scored, "acc_norm"), color=ORANGE, marker="o", markersize=4)
-        name_line(axes, CHANCE, "chance")
-        if reference:
-            name_line(axes, reference, f"{reference:.4f}: OpenAI's 124M", GREEN, side="left")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set(xlabel="tokens seen", ylabel="acc_norm")
-        axes.margins(x=0.01, y=0.15)
-        return to_svg(figure)
+    figure = Figure(figsize=(7.6, 2.4))
+    axes = figure.subplots()
+    axes.plot(column(scored, "tokens"), column(scored, "acc_norm"), color=ORANGE, marker="o", markersize=4)
+    name_line(axes, CHANCE, "chance")
+    if reference:
+        name_line(axes, reference, f"{reference:.4f}: OpenAI's 124M", GREEN, side="left")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set(xlabel="tokens seen", ylabel="acc_norm")
+    axes.margins(x=0.01, y=0.15)
+    return figure
 
 
-def confusion(counts: np.ndarray, labels: list[str]) -> str:
+@drawn
+def confusion(counts: np.ndarray, labels: list[str]) -> Figure:
     """Confusion matrix (K, K) of counts, rows actual, columns predicted; color shows each cell's share of its row."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 1.4 + 0.42 * len(labels)
-    with styled():
-        figure = Figure(figsize=(side + 0.6, side))
-        axes = figure.subplots()
-        axes.imshow(shares, cmap=HEAT, vmin=0, vmax=1, interpolation="none")
-        if len(labels) <= 20:  # with more labels, numbers do not fit
-            for (actual, predicted), count in np.ndenumerate(counts):
-                color = INK if count else MUTED
-                axes.text(predicted, actual, str(count), ha="center", va="center", color=color, fontsize=8)
-        names = [shortened(label, MAX_LABEL) for label in labels]
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="predicted", ylabel="actual")
-        bare(axes)
-        return to_svg(figure)
+    figure = Figure(figsize=(side + 0.6, side))
+    axes = figure.subplots()
+    axes.imshow(shares, cmap=HEAT, vmin=0, vmax=1, interpolation="none")
+    if len(labels) <= 20:  # with more labels, numbers do not fit
+        for (actual, predicted), count in np.ndenumerate(counts):
+            color = INK if count else MUTED
+            axes.text(predicted, actual, str(count), ha="center", va="center", color=color, fontsize=8)
+    names = [shortened(label, MAX_LABEL) for label in labels]
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted", ylabel="actual")
+    bare(axes)
+    return figure

@@ -6,6 +6,7 @@ import platform
 from importlib.metadata import version
 
 from gpt2.common.machine import cpu_count, processor
+from gpt2.common.mappings import flat
 
 PACKAGES = ("torch", "transformers", "tiktoken", "numpy", "scikit-learn", "dvc")
 
@@ -21,21 +22,14 @@ def _entry(entry: dict) -> dict:
     return {
         "command": entry["cmd"],
         "hash": hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16],
-        "params": {key: value for file in entry.get("params", {}).values() for key, value in flat(file)},
+        "params": {key: value for file in entry.get("params", {}).values() for key, value in flat(file).items()},
         "outs": [{"path": out["path"], "md5": out.get("md5", "")} for out in entry.get("outs", [])],
     }
 
 
-def flat(value: object, name: str = "") -> list[tuple[str, object]]:
-    """A tree of params as pairs of dotted name and value."""
-    if not isinstance(value, dict):
-        return [(name, value)]
-    return [pair for key, below in value.items() for pair in flat(below, f"{name}.{key}" if name else key)]
-
-
 def changes(stages: list[dict], sample: dict) -> str:
     """The recorded params that differ from `sample`, as a profile in JSON, which is YAML; "" if none differs."""
-    shipped = dict(flat(sample))
+    shipped = flat(sample)
     profile: dict = {}
     for stage in stages:
         for key, value in stage.get("params", {}).items():

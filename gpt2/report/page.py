@@ -132,6 +132,8 @@ def _viewer() -> str:
 def _figures(data: dict) -> dict[str, str]:
     pretrain, classification, instruction = data["pretrain"], data["classification"], data["instruction"]
     metrics, labels = pretrain["metrics"], data["labels"]
+    pairs = Counter((row["actual"], row["predicted"]) for row in classification["confusion"])
+    counts = np.array([[pairs[actual, predicted] for predicted in labels] for actual in labels])  # (K, K)
     drawn = {
         "lengths": figures.lengths(data["tokens"]["splits"]),
         "loss": figures.loss_curve(
@@ -143,7 +145,7 @@ def _figures(data: dict) -> dict[str, str]:
         ),
         "completion": figures.completion(data["hellaswag"]["metrics"]),
         "classification": figures.finetuning_curve(classification["train"], classification["val"], "text"),
-        "confusion": figures.confusion(_counts(classification["confusion"], labels), labels),
+        "confusion": figures.confusion(counts, labels),
         "instruction": figures.finetuning_curve(instruction["train"], instruction["val"], "response token"),
         **data["attention"]["figures"],
     }
@@ -153,12 +155,6 @@ def _figures(data: dict) -> dict[str, str]:
         published = HELLASWAG_REFERENCES["completion"]["acc_norm"] if is_whole_hellaswag(data) else None
         drawn["completion_curve"] = figures.completion_curve(pretrain["val"], published)
     return drawn
-
-
-def _counts(rows: list[dict], labels: list[str]) -> np.ndarray:
-    """The confusion matrix (K, K): rows are actual labels, columns predicted ones."""
-    pairs = Counter((row["actual"], row["predicted"]) for row in rows)
-    return np.array([[pairs[actual, predicted] for predicted in labels] for actual in labels])
 
 
 def _endings(predictions: list[dict]) -> list[dict]:

@@ -5,8 +5,8 @@ Figures have no background of their own and are drawn for a light one; the page 
 
 import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import wraps
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -48,20 +48,21 @@ RC = {
 }
 
 
-@contextmanager
-def styled() -> Iterator[None]:
-    """The settings for drawing and writing figures. A character that the measuring font lacks does no harm, because
-    the reader's own fonts draw the text."""
-    with matplotlib.rc_context(RC), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
+def drawn(draw: Callable[..., Figure]) -> Callable[..., str]:
+    """Decorates a function that draws a figure: it draws in the style above and returns the figure as SVG."""
 
+    @wraps(draw)
+    def svg(*args, **options) -> str:
+        with matplotlib.rc_context(RC), warnings.catch_warnings():
+            # A character that the measuring font lacks does no harm, because the reader's own fonts draw the text.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            buffer = io.StringIO()
+            draw(*args, **options).savefig(
+                buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+            )
+        return printable(buffer.getvalue())
 
-def to_svg(figure: Figure) -> str:
-    """Returns the figure as SVG. Call it inside `styled`."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return printable(buffer.getvalue())
+    return svg
 
 
 def bare(axes: Axes) -> None:

@@ -35,10 +35,10 @@ class Verdict:
     name: str  # of the claim, in reports/metrics.json
     claim: str
     ours: str
-    n: int | None  # examples, or values compared
     reference: str
     same_protocol: str
     status: str
+    n: int | None = None  # examples, or values compared
 
 
 def verdicts(data: dict) -> list[Verdict]:
@@ -70,7 +70,6 @@ def _initial_loss(metrics: dict) -> Verdict:
         name="initial_loss",
         claim="Before training, the loss is ln V + 0.0002 C, with V tokens and C channels",
         ours=f"{metrics['initial_loss']:.3f}",
-        n=None,
         reference=f"{formula} = {expected:.3f}, within {INITIAL_LOSS_TOLERANCE}",
         same_protocol="yes: follows from GPT-2's initialization" if from_scratch else "no: pretrained weights",
         status=_status(abs(metrics["initial_loss"] - expected) <= INITIAL_LOSS_TOLERANCE) if from_scratch else NOT_RUN,
@@ -83,7 +82,6 @@ def _context(metrics: dict) -> Verdict:
         name="context",
         claim="The model uses context: its validation loss is far below the entropy of the token frequencies",
         ours=f"{metrics['val_loss']:.3f}",
-        n=None,
         reference=f"{metrics['unigram_entropy']:.3f} − {VAL_LOSS_MARGIN} = {limit:.3f} or less",
         same_protocol="nearly: the loss covers the first train.val_tokens tokens of the validation split, "
         "the entropy covers the whole split",

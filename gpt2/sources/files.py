@@ -21,10 +21,6 @@ class Source:
     record: dict  # how the manifest begins
     features: dict  # of a data set on the hub, by column, where its card declares them
 
-    def __str__(self) -> str:
-        first, *others = (self.where(path) for _, path in self.paths)
-        return first + (f" and {len(others)} more files" if others else "")
-
     def where(self, path: str) -> str:
         """How messages name a file."""
         return f"{self.origin.name if isinstance(self.origin, Repository) else self.origin.as_posix()}/{path}"

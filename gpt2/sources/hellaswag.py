@@ -10,11 +10,9 @@ from gpt2.common.errors import InputError
 from gpt2.config.data import HellaSwagDataParams
 from gpt2.config.schema import Section, Text, parse
 from gpt2.sources.files import file_record, locate
-from gpt2.sources.tables import check_columns, read_rows
+from gpt2.sources.tables import read_rows
 
 ENDINGS = 4
-COLUMNS = ("ind", "activity_label", "ctx", "endings", "label")
-OPTIONAL = ("split", "ctx_a", "ctx_b", "split_type", "source_id")
 
 
 def _whole(value: object) -> object:
@@ -28,9 +26,9 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class Completion(Section):
-    """A row of the data set."""
+    """A row of the data set. Other columns are left out."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="ignore")
 
     ind: Whole
     activity_label: str
@@ -38,6 +36,10 @@ class Completion(Section):
     endings: Annotated[list[str], Field(min_length=ENDINGS, max_length=ENDINGS)]
     label: Annotated[Whole, Field(ge=0, lt=ENDINGS)]  # index of the true ending
     split: str = "val"
+    ctx_a: object = None
+    ctx_b: object = None
+    split_type: object = None
+    source_id: object = None
 
 
 def read_completions(params: HellaSwagDataParams, directory: Path) -> tuple[list[dict], dict]:
@@ -53,14 +55,11 @@ def read_completions(params: HellaSwagDataParams, directory: Path) -> tuple[list
         room = None if params.max_examples is None else params.max_examples - len(rows)
         found = []
         for number, row in enumerate(islice(read_rows(file, where), room), start=1):
-            place = f"{where}, row {number}"
-            check_columns(place, row, COLUMNS)
-            row = {name: row[name] for name in (*COLUMNS, *OPTIONAL) if name in row}
-            found.append(parse(Completion, row, place).model_dump())
+            found.append(parse(Completion, row, f"{where}, row {number}").model_dump(exclude_unset=True))
         rows += found
         files.append(file_record(path, file, len(found)))
         if len(rows) == params.max_examples:
             break
     if not rows:
-        raise InputError(f"data.hellaswag: no examples in {source}")
+        raise InputError(f"data.hellaswag: no examples in {where}")
     return rows, {**source.record, "files": files, "splits": {"val": len(rows)}}

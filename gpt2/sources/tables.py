@@ -7,6 +7,7 @@ import csv
 import json
 import sys
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -95,15 +96,8 @@ def _value(text: str) -> object:
     return value
 
 
-def _csv(path: Path) -> Iterator[dict]:
-    return _records(csv.DictReader(_lines(path), strict=True))
-
-
-def _tsv(path: Path) -> Iterator[dict]:
-    return _records(csv.DictReader(_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE))
-
-
-def _records(reader: csv.DictReader) -> Iterator[dict]:
+def _separated(path: Path, **dialect) -> Iterator[dict]:
+    reader = csv.DictReader(_lines(path), **dialect)
     if not reader.fieldnames:
         raise ValueError("expected a header")
     for row in reader:
@@ -118,5 +112,11 @@ def _lines(path: Path) -> Iterator[str]:
             yield line.decode("utf-8" if number else "utf-8-sig")
 
 
-READERS = {".parquet": _parquet, ".jsonl": _json, ".json": _json, ".csv": _csv, ".tsv": _tsv}
+READERS = {
+    ".parquet": _parquet,
+    ".jsonl": _json,
+    ".json": _json,
+    ".csv": partial(_separated, strict=True),
+    ".tsv": partial(_separated, delimiter="\t", quoting=csv.QUOTE_NONE),
+}
 SUFFIXES = tuple(READERS)

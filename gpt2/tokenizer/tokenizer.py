@@ -76,15 +76,6 @@ class Tokenizer:
         first, *others = map(self.encode, text.split(EOT))
         return first + [id for ids in others for id in (self.eot, *ids)]
 
-    def encode_parts(self, parts: Iterable[str]) -> Iterator[int]:
-        """The ids that `encode` gives for the joined parts, without joining them in memory."""
-        rest = ""
-        for part in parts:
-            *pieces, rest = _pieces(rest + part)
-            for piece in pieces:
-                yield from self._encoding.encode_ordinary(piece)
-        yield from self._encoding.encode_ordinary(rest)
-
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         """The ids of several texts, each after an <|endoftext|>: (tokens,) uint16. Releases the GIL.
 

@@ -10,12 +10,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,14 +29,12 @@ from gpt2.common.processes import worker_pool
 from gpt2.common.progress import bar
 from gpt2.config.data import TokensParams
 from gpt2.tokenizer.tokenizer import Tokenizer
-from gpt2.tokens.corpus import Corpus, Document
+from gpt2.tokens.corpus import Corpus
 from gpt2.tokens.shards import MANIFEST
 from gpt2.tokens.writer import join_shards, write_documents
 
 TASK_BYTES = 8_000_000  # smallest total size of the files of a task
 ERROR = "error.json"  # in the folder of a task that failed
-ROWS = "rows"  # in the folder of a task: a sparse file whose length is the number of rows read so far
-REPORT_ROWS = 64  # rows between two updates of ROWS
 
 load_tokenizer = cache(Tokenizer.load)  # a worker runs many tasks
 
@@ -59,8 +56,9 @@ class Task:
         folder = self.folder(rank)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        documents = (document for path in self.files[rank] for document in self.corpus.documents(path))
         try:
-            write_documents(self._documents(rank), folder, load_tokenizer(self.tokenizer), self.shard_tokens)
+            write_documents(documents, folder, load_tokenizer(self.tokenizer), self.shard_tokens)
         except Exception as error:
             message = str(error) if isinstance(error, InputError) else None
             write_json(folder / ERROR, {"input_error": message, "traceback": traceback.format_exc()})
@@ -76,17 +74,6 @@ class Task:
             return InputError(f"{self.files[rank][0]}: its task did not finish; see {logs}; run again to resume")
         error = read_json(self.folder(rank) / ERROR)
         return InputError(error["input_error"]) if error["input_error"] else RuntimeError(error["traceback"])
-
-    def _documents(self, rank: int) -> Iterator[Document]:
-        with open(self.folder(rank) / ROWS, "wb") as rows:
-            row = 0
-            for path in self.files[rank]:
-                for document in self.corpus.documents(path):
-                    yield document
-                    row += 1
-                    if row % REPORT_ROWS == 0:
-                        rows.truncate(row)
-            rows.truncate(row)
 
 
 def tokenize(
@@ -104,8 +91,7 @@ def tokenize(
         (folder / ERROR).unlink(missing_ok=True)
     common = {"pipeline": [task], "tasks": len(files), "logging_dir": str(scratch / "datatrove")}
     run = {"local": run_local, "slurm": run_slurm, "ray": run_ray}[params.executor]
-    with _progress(folders, corpus.rows):
-        incomplete = run(params.workers, common)
+    incomplete = run(params.workers, common)
     if incomplete:
         raise task.error(incomplete[0], common["logging_dir"])
     manifest = join_shards(folders, directory)
@@ -125,12 +111,13 @@ def run_local(workers: int | None, common: dict) -> list[int]:
     workers = min(workers or cpu_count(), executor.tasks)
     ranks = executor.get_incomplete_ranks()
     if workers == 1:
-        for rank in ranks:
+        for rank in bar(ranks, desc="tokenize", unit="task"):
             executor._run_for_rank(rank)
     elif ranks:
         try:
             with worker_pool(workers) as pool:
-                for done in as_completed([pool.submit(executor._run_for_rank, rank) for rank in ranks]):
+                running = [pool.submit(executor._run_for_rank, rank) for rank in ranks]
+                for done in bar(as_completed(running), total=len(ranks), desc="tokenize", unit="task"):
                     done.result()
         except BrokenProcessPool:
             raise InputError(
@@ -190,25 +177,3 @@ def run_ray(workers: int | None, common: dict) -> list[int]:
     with connection:
         executor.run()
     return executor.get_incomplete_ranks()
-
-
-@contextmanager
-def _progress(folders: list[Path], rows: int) -> Iterator[None]:
-    """Shows how many rows all tasks have read, wherever they run."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        with bar(total=rows, desc="tokenize", unit="text") as progress:
-            running = True
-            while running:
-                running = not ended.wait(0.5)
-                files = [folder / ROWS for folder in folders]
-                progress.update(sum(file.stat().st_size for file in files if file.exists()) - progress.n)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

@@ -1,16 +1,19 @@
 """The command writes a page for any models and prompts; after an error of one line it leaves no file."""
 
 import json
+from functools import partial
 
 import pytest
 
-from gpt2.commands.attention import main
+from gpt2.commands.cli import run
 from gpt2.interpret.heads import read_attention, viewer_data
 from gpt2.model import checkpoint
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.tokenizer.tokenizer import Tokenizer
 from tests.report.inputs import Page
 from tests.small import byte_tokenizer, exit_status, small_model
+
+main = partial(run, "attention")
 
 HOSTILE = "</script>😀 שלום\x1b"
 
@@ -55,9 +58,3 @@ def test_errors_are_one_line_and_leave_no_file(models, tmp_path, capsys, argumen
     err = capsys.readouterr().err
     assert status == 1 and message in err and err.startswith("error: ") and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_a_model_given_twice_is_named(tmp_path, capsys):
-    twice = ["--model", str(tmp_path), "--model", str(tmp_path)]
-    assert main([*twice, "--prompt", "a b c", "--out", str(tmp_path / "page.html")]) == 1
-    assert capsys.readouterr().err.endswith(f"--model {tmp_path}: given twice\n")

@@ -3,18 +3,22 @@
 import io
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from transformers import pipeline
 
 from gpt2.adapters.classifier import GPTClassifier, save
-from gpt2.commands.classify import Classifier, main
+from gpt2.commands.classify import Classifier
+from gpt2.commands.cli import run
 from gpt2.common.files import read_json, write_json
 from gpt2.model import checkpoint
 from gpt2.tokenizer.bpe import train_bpe
 from gpt2.tokenizer.tokenizer import Tokenizer
 from tests.small import exit_status, small_model
+
+main = partial(run, "classify")
 
 LABELS = ["cold", "hot", "lukewarm"]
 TEXTS = ["the cat sat", "日本語 the dog's", "on the mat " * 20, "a"]

@@ -3,16 +3,19 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from gpt2.commands import hellaswag
+from gpt2.commands.cli import run
 from gpt2.common.files import read_jsonl, write_jsonl
 from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, evaluate
 from gpt2.model import checkpoint
 from tests.conftest import ROOT
 from tests.small import ALONE, byte_tokenizer, exit_status, small_model
+
+main = partial(run, "hellaswag")
 
 TEXTS = ("a man sits", "on the roof", "and starts", "to pull up tiles", "while dogs", "watch him")
 
@@ -46,7 +49,7 @@ def arguments(place: Path, *more: str) -> list[str]:
 
 
 def test_a_table_is_printed_and_every_example_written(place, expected, tmp_path, capsys):
-    assert hellaswag.main(arguments(place, "--out", str(tmp_path / "out.jsonl"))) == 0
+    assert main(arguments(place, "--out", str(tmp_path / "out.jsonl"))) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["protocol", "acc", "acc_norm", "n", "truncated"]
     for line, (name, protocol) in zip(lines, PROTOCOLS.items(), strict=True):
@@ -79,6 +82,6 @@ def test_two_processes_find_the_same(place, expected, tmp_path):
     ],
 )
 def test_errors_are_one_line(place, capsys, more, message):
-    assert exit_status(hellaswag.main, arguments(place, *more)) == 1
+    assert exit_status(main, arguments(place, *more)) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"error: {message}") and err.count("\n") == 1

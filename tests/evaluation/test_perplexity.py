@@ -27,11 +27,10 @@ def tokenizer() -> Tokenizer:
 
 
 def scored(tokenizer: Tokenizer, texts=TEXTS, stride=6, dtype=None, double=False) -> Likelihood:
-    """Scores texts, in parts of seven characters, with a small model whose context is 16 tokens."""
+    """Scores texts with a small model whose context is 16 tokens."""
     model = small_model(vocab_size=tokenizer.vocab_size)
-    documents = ([text[i : i + 7] for i in range(0, len(text), 7)] for text in texts)
     with bar(disable=True) as progress:
-        return score(model.double() if double else model, tokenizer, documents, stride, dtype, progress)
+        return score(model.double() if double else model, tokenizer, texts, stride, dtype, progress)
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(2, 12), st.data())

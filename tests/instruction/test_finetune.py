@@ -67,12 +67,6 @@ def test_examples_longer_than_the_context_are_left_out_and_counted():
         Responses([LONG], TOKENIZER, BLOCK, "train.jsonl")
 
 
-@pytest.mark.parametrize(("key", "value"), [("instruction", None), ("output", ""), ("input", 3)])
-def test_a_bad_row_is_named(key, value):
-    with pytest.raises(InputError, match=f"train.jsonl, line 2: {key} = {value!r}: expected a text"):
-        Responses([ROWS[0], {**ROWS[1], key: value}], TOKENIZER, BLOCK, "train.jsonl")
-
-
 def test_rouge_l_by_hand():
     expected, given = ["the cat sat", "the cat sat", "a"], ["the cat sat", "the dog sat", "b"]
     assert rouge_l(expected, given).tolist() == pytest.approx([1, 2 / 3, 0])

@@ -42,7 +42,7 @@ def test_scores_are_means_over_texts(model, attention):
     expected = torch.stack([scores.entropy(captured(model, text)) for text in PROMPTS]).mean(0)
     np.testing.assert_allclose(attention.scores["entropy"], expected.numpy(), rtol=1e-5)
     repeated = scores.capture(model, scores.repeated_tokens(257, 16, seed=0))
-    expected = scores.induction(repeated, period=8).mean(1)
+    expected = scores.repetition_scores(repeated)["induction"].mean(1)
     np.testing.assert_allclose(attention.scores["induction"], expected.numpy(), rtol=1e-4)
     assert all(
         score.shape == (2, 4) and (score >= 0).all() and (score <= 1).all() for score in attention.scores.values()
@@ -62,8 +62,9 @@ def test_a_prompt_that_is_too_short_or_too_long_is_named(text):
     block_size = 16 if len(text) < 100 else 1024
     longest = min(block_size, 128)
     message = rf"attention.prompts\[1\].*{len(text)} tokens for the model it: expected 3 to {longest}"
+    model = small_model(vocab_size=257, block_size=block_size)
     with pytest.raises(InputError, match=message):
-        heads.encode_prompts(byte_tokenizer(), ["fine", text], block_size, "it", "attention.prompts")
+        heads.read_attention("it", "it", model, byte_tokenizer(), ["fine", text], 1, "attention.prompts")
 
 
 def test_text_that_utf8_cannot_hold_is_shown_as_the_model_reads_it():

@@ -70,23 +70,16 @@ def test_the_files_that_transformers_saves_are_enough(checkpoint, tmp_path, out)
     assert load_with_tokenizer(out)[1].vocab_size == 257
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
 DAMAGE = {
     "no file model.safetensors; expected a GPT-2": lambda folder: (folder / "model.safetensors").unlink(),
     "no file merges.txt; expected a GPT-2": lambda folder: [
         (folder / name).unlink() for name in ("tokenizer.json", "merges.txt")
     ],
-    "config.json: not valid JSON": lambda folder: (folder / "config.json").write_text("{"),
-    "config.json: model_type = 'bert'": lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'),
-    "model.safetensors: not a whole safetensors file": lambda folder: truncate(folder / "model.safetensors"),
 }
 
 
 @pytest.mark.parametrize("reason", DAMAGE)
-def test_a_damaged_or_foreign_checkpoint_is_refused_before_it_is_copied(hub, checkpoint, tmp_path, out, reason):
+def test_an_incomplete_checkpoint_is_refused_before_it_is_copied(hub, checkpoint, tmp_path, out, reason):
     source = tmp_path / "source"
     shutil.copytree(checkpoint, source)
     DAMAGE[reason](source)

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from gpt2.commands.classify import Classifier
-from gpt2.common.files import read_csv, read_jsonl, write_jsonl
+from gpt2.common.files import read_csv, write_jsonl
 from gpt2.model import checkpoint
 from tests.repository import Repository
 from tests.small import byte_tokenizer, small_model
@@ -62,11 +62,3 @@ def test_a_table_becomes_a_classifier_that_answers(repository):
     assert sum(int(row["n"]) for row in classes) == metrics["n"]
     shares = Classifier(repository.path / "data/models/classification")(["a superb one"])
     assert shares.shape == (1, 3) and shares.sum() == pytest.approx(1)
-
-
-def test_an_error_names_the_line_of_a_row_changed_by_hand(repository):
-    place = repository.path / "data/raw/classification/val.jsonl"
-    rows = read_jsonl(place)
-    write_jsonl(place, [*rows, {"text": "new", "label": "two"}])
-    said = stage(repository, "finetune_classification", ROWS)
-    assert f"data/raw/classification/val.jsonl, line {len(rows) + 1}: label = 'two': expected one of five" in said

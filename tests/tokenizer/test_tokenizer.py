@@ -113,13 +113,6 @@ def test_cutting_anywhere_changes_no_id(tokenizer, text, piece):
         assert tokenizer.encode(text) == tokenizer._encoding.encode_ordinary(text)
 
 
-@given(st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=20), awkward)), st.integers(0, 20))
-def test_parts_have_the_ids_of_the_whole(tokenizer, parts, piece):
-    with pytest.MonkeyPatch.context() as settings:
-        settings.setattr("gpt2.tokenizer.tokenizer.PIECE", piece)
-        assert list(tokenizer.encode_parts(parts)) == tokenizer.encode("".join(parts))
-
-
 @given(st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=20)), max_size=8))
 def test_documents_follow_an_end_of_text(tokenizer, texts):
     ids = tokenizer.encode_documents(texts)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2.commands.shards import main, verify
+from gpt2.commands.cli import run
+from gpt2.commands.shards import verify
 from gpt2.common.errors import InputError
 from gpt2.common.files import sha256
 from gpt2.tokenizer.bpe import train_bpe
@@ -187,17 +188,17 @@ def test_a_full_disk_is_reported_as_such(tmp_path):
 
 
 def test_the_command_verify(tokens, capsys):
-    assert main(["verify", str(tokens)]) == 0
+    assert run("shards", ["verify", str(tokens)]) == 0
     assert capsys.readouterr().out == f"{verify(tokens)}\n"
     (tokens / "train_000001.npy").unlink()
-    assert main(["verify", str(tokens)]) == 1
+    assert run("shards", ["verify", str(tokens)]) == 1
     out, err = capsys.readouterr()
     last = err.splitlines()[-1]  # after progress bars
     assert out == "" and last.startswith("error: ") and "train_000001.npy" in last
 
 
 def test_the_command_stats(tokens, capsys):
-    assert main(["stats", str(tokens)]) == 0
+    assert run("shards", ["stats", str(tokens)]) == 0
     (out, err), manifest = capsys.readouterr(), read_manifest(tokens)
     assert err == ""
     splits = manifest.splits.values()

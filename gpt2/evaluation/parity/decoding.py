@@ -8,7 +8,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from gpt2.evaluation.parity.cases import Case, Kind
+from gpt2.evaluation.parity.cases import Case
 from gpt2.evaluation.parity.forward import left_padded
 from gpt2.evaluation.parity.pairs import Pair
 from gpt2.generation.generate import continuations
@@ -69,6 +69,6 @@ def their_tokens(pair: Pair, ids: Tensor, mask: Tensor, new_tokens: int, **setti
     return pair.theirs.generate(ids, attention_mask=mask, **options)[:, ids.size(1) :]
 
 
-def _tokens_case(pair: Pair, kind: Kind, quantity: str, ours: Tensor, theirs: Tensor) -> Case:
+def _tokens_case(pair: Pair, kind: str, quantity: str, ours: Tensor, theirs: Tensor) -> Case:
     """Measures the share of tokens (P, new_tokens) that differ."""
     return pair.case(kind, quantity, theirs.numel(), (ours != theirs).double().mean().item(), 0.0)

@@ -40,7 +40,8 @@ def forward_cases(pair: Pair, tokens: Tensor) -> Iterator[Case]:
     """Compares the residual stream after every layer, and the logits, for tokens (B, T)."""
     with _outputs(pair.ours) as ours_residual, _outputs(pair.theirs.transformer) as their_residual:
         ours, theirs = pair.ours(tokens), pair.theirs(tokens).logits  # (B, T, V)
-    differences = [_relative(*layers) for layers in zip(ours_residual, their_residual, strict=True)]
+    pairs = zip(ours_residual, their_residual, strict=True)
+    differences = [((a - b).abs().max() / b.abs().max()).item() for a, b in pairs]  # relative to the largest number
     compared = sum(layer.numel() for layer in their_residual)
     quantity = "residual stream after every layer"
     yield pair.case("residual stream", quantity, compared, worst(differences), RESIDUAL_TOLERANCE)
@@ -58,11 +59,6 @@ def _outputs(model: nn.Module) -> Iterator[list[Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _relative(ours: Tensor, theirs: Tensor) -> float:
-    """The largest absolute difference relative to the largest absolute value."""
-    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
 @torch.inference_mode()

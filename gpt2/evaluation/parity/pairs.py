@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.utils import logging
 
-from gpt2.evaluation.parity.cases import Case, Kind
+from gpt2.evaluation.parity.cases import Case
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import OPENAI_SHAPES, openai_config
@@ -21,15 +23,13 @@ class Pair:
     ours: GPT
     theirs: torch.nn.Module
 
-    def case(self, kind: Kind, quantity: str, compared: int, value: float, tolerance: float) -> Case:
+    def case(self, kind: str, quantity: str, compared: int, value: float, tolerance: float) -> Case:
         """A case of this pair."""
         return Case(self.name, kind, quantity, compared, value, tolerance)
 
 
 def from_checkpoint(name: str, directory: Path) -> Pair:
     """Reads a checkpoint directory with both libraries."""
-    from transformers import GPT2LMHeadModel
-
     theirs = GPT2LMHeadModel.from_pretrained(directory, local_files_only=True).eval()
     return Pair(name, checkpoint.load(directory).eval(), theirs)
 
@@ -42,8 +42,6 @@ def shape_of(directory: Path) -> str | None:
 
 def openai_pair(directory: Path, shape: str) -> Pair:
     """Reads OpenAI's weights with transformers; of the two largest models only the first blocks."""
-    from transformers import GPT2LMHeadModel
-
     theirs = GPT2LMHeadModel.from_pretrained(directory, local_files_only=True, n_layer=_depth(shape)).eval()
     return Pair(f"OpenAI's {shape}{_cut(shape)}", _as_ours(theirs, shape), theirs)
 
@@ -54,8 +52,6 @@ def random_pair(shape: str, seed: int) -> Pair:
     A freshly initialized GPT-2 repeats one token and has zero biases. Here biases are random, and the matrices of the
     blocks are five times as large, so that generated text depends on everything before it.
     """
-    from transformers import GPT2Config, GPT2LMHeadModel
-
     with torch.device("meta"):  # initialization on the CPU would take longer than the comparison
         theirs = GPT2LMHeadModel(GPT2Config(**OPENAI_SHAPES[shape] | {"n_layer": _depth(shape)})).eval()
     theirs.to_empty(device="cpu").tie_weights()
@@ -98,8 +94,6 @@ def weights_case(pair: Pair) -> Case:
 
 def shape_case(name: str, shape: str) -> Case:
     """Compares names and shapes of all parameters of one of OpenAI's models, on the meta device, without memory."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
     with torch.device("meta"):
         ours = GPT(openai_config(shape)).state_dict()
         theirs = checkpoint.from_hf(GPT2LMHeadModel(GPT2Config(**OPENAI_SHAPES[shape])).state_dict())
@@ -110,7 +104,5 @@ def shape_case(name: str, shape: str) -> Case:
 
 def silence_transformers() -> None:
     """Keeps transformers' advice and progress bars off standard error."""
-    from transformers.utils import logging
-
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -16,8 +16,6 @@ from gpt2.evaluation.parity.pairs import silence_transformers
 from gpt2.generation.generate import complete
 from gpt2.generation.sampling import Sampling
 from gpt2.model.checkpoint import load_with_tokenizer
-from gpt2.model.gpt import GPT
-from gpt2.tokenizer.tokenizer import Tokenizer
 
 # The defaults of transformers' pipeline. Temperature and length are the pipeline's own, top_k is `generate`'s. It draws
 # from torch's generator in whatever state that is; seed 0 stands for that state.
@@ -58,7 +56,9 @@ def experiment(directory: Path, tokens: int, seed: int) -> tuple[list[dict], Cas
         prompt = tokenizer.decode(tokenizer.encode(text)[:tokens])  # so that it fits the context
         for goal, changed in GOALS.items():
             settings = DEFAULTS | {"max_new_tokens": tokens, "seed": seed} | changed
-            ours = _our_text(model, tokenizer, prompt, settings)
+            shared = {name: settings[name] for name in ("top_k", "top_p", "repetition_penalty")}
+            sampling = Sampling(temperature=settings["temperature"] if settings["do_sample"] else 0.0, **shared)
+            ours = complete(model, tokenizer, prompt, tokens, sampling, seed=seed)
             matched.append(_row(theirs, goal, None, prompt, settings, ours))
             if text == PROMPTS[0]:
                 rows += [matched[-1], *_defaults_one_by_one(theirs, goal, prompt, settings, ours)]
@@ -77,17 +77,6 @@ def _defaults_one_by_one(theirs, goal: str, prompt: str, settings: dict, ours: s
     for name, value in settings.items():
         if value != DEFAULTS[name] and (name != "seed" or settings["do_sample"]):
             yield _row(theirs, goal, name, prompt, settings | {name: DEFAULTS[name]}, ours)
-
-
-def _our_text(model: GPT, tokenizer: Tokenizer, prompt: str, settings: dict) -> str:
-    """The continuation that our engine writes."""
-    sampling = Sampling(
-        temperature=settings["temperature"] if settings["do_sample"] else 0.0,
-        top_k=settings["top_k"],
-        top_p=settings["top_p"],
-        repetition_penalty=settings["repetition_penalty"],
-    )
-    return complete(model, tokenizer, prompt, settings["max_new_tokens"], sampling, seed=settings["seed"])
 
 
 def _row(theirs, goal: str, left: str | None, prompt: str, settings: dict, ours: str) -> dict:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from itertools import groupby
 
+from gpt2.common.errors import InputError
 from gpt2.config.data import ExamplesParams
 from gpt2.sources.docstrings.documents import Document
 from gpt2.sources.docstrings.markup import sentences
@@ -26,9 +27,11 @@ def classification_rows(documents: list[Document], params: ExamplesParams) -> tu
 
     The text of a row is an unbroken stretch of its document, so it shares nothing with earlier splits either. The hash
     of a document's name decides whether its row is kept, and where. No label takes more than twice its even share of a
-    split.
+    split. Raises InputError for a single package, and for a split without rows.
     """
     labels = sorted({document.package for document in documents})
+    if len(labels) < 2:
+        raise InputError(f"docstrings.packages = {labels}: expected two or more, because the label is the package")
     names = _names(labels)
     rows: dict[str, list[dict]] = {}
     for split in SPLITS:
@@ -40,6 +43,8 @@ def classification_rows(documents: list[Document], params: ExamplesParams) -> tu
             if len(rows[split]) < limit and room[document.package] and (text := excerpt(document.text, names)):
                 rows[split].append({"text": text, "label": document.package})
                 room[document.package] -= 1
+        if not rows[split]:
+            raise InputError(f"docstrings.heldout leaves no text to classify in {split}")
     return rows, labels
 
 

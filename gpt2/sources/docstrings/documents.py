@@ -7,10 +7,11 @@ text of every row that is made from them.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
 from gpt2.common.errors import InputError
 from gpt2.config.data import DocstringsParams
-from gpt2.sources.docstrings.markup import sentences
+from gpt2.sources.docstrings.markup import sentences, unbroken
 from gpt2.sources.docstrings.overlap import Phrases, words
 from gpt2.sources.docstrings.packages import Docstring, read_docstrings
 from gpt2.sources.docstrings.prose import is_heading, tidy
@@ -99,14 +100,6 @@ def _without_shared(paragraphs: list[str], earlier: list[Phrases]) -> list[str]:
 
 def _without_sentences(paragraphs: list[str], removed: set[int]) -> list[str]:
     """The paragraphs without the sentences of these numbers, counted through all paragraphs."""
-    runs: list[list[str]] = []
-    number = 0
-    for paragraph in paragraphs:
-        runs.append([])
-        for sentence in sentences(paragraph):
-            if number in removed:
-                runs.append([])
-            else:
-                runs[-1].append(sentence)
-            number += 1
-    return [" ".join(run) for run in runs if run]
+    numbers = count()
+    cut = [sentences(paragraph) for paragraph in paragraphs]
+    return [run for parts in cut for run in unbroken(parts, [next(numbers) not in removed for _ in parts])]

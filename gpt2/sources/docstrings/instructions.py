@@ -18,13 +18,9 @@ def instruction_rows(documents: list[Document], params: ExamplesParams) -> dict[
     for document in sorted(documents, key=lambda document: draw(f"instruction {document.name}")):
         split = rows[document.split]
         limit = (params.max_train if document.split == "train" else params.max_eval) or len(documents)
-        if len(split) < limit and document.summary not in seen and is_example(document):
-            split.append({"instruction": INSTRUCTION, "input": document.code, "output": document.summary})
-            seen.add(document.summary)
+        summary = document.summary
+        fitting = MIN_WORDS <= len(summary.split()) <= MAX_WORDS and summary.endswith(".")
+        if len(split) < limit and document.code and fitting and summary not in seen:
+            split.append({"instruction": INSTRUCTION, "input": document.code, "output": summary})
+            seen.add(summary)
     return rows
-
-
-def is_example(document: Document) -> bool:
-    """Whether it documents a function, in a summary that is a sentence of fitting length."""
-    words = len(document.summary.split())
-    return bool(document.code) and MIN_WORDS <= words <= MAX_WORDS and document.summary.endswith(".")

@@ -1,6 +1,8 @@
 """Turns inline markup into plain words, cuts plain words into sentences, and tells prose from the rest."""
 
 import re
+from collections.abc import Sequence
+from itertools import groupby
 
 ROLE = re.compile(r":[\w:+-]+:`([^`]*)`")
 LINK = re.compile(r"`([^`<]+?)\s*<[^`>]+>`_{0,2}")
@@ -48,6 +50,12 @@ def sentences(text: str) -> list[str]:
             parts.append(part)
             start = match.end()
     return [*parts, text[start:]] if text[start:] else parts
+
+
+def unbroken(parts: Sequence[str], kept: Sequence[bool]) -> list[str]:
+    """Joins the sentences of each run that are kept; one that is not kept ends a run."""
+    runs = groupby(zip(parts, kept, strict=True), key=lambda pair: pair[1])
+    return [" ".join(part for part, _ in run) for keep, run in runs if keep]
 
 
 def is_prose(sentence: str) -> bool:

@@ -1,7 +1,6 @@
 """Reads the docstrings of installed packages from their source files, without importing or running them."""
 
 import ast
-import gc
 import importlib.util
 import warnings
 from collections.abc import Iterator, Sized
@@ -49,7 +48,7 @@ def read_docstrings(packages: tuple[str, ...]) -> tuple[list[Docstring], list[st
     found: list[Docstring] = []
     skipped: list[str] = []
     with worker_pool(cpu_count()) as pool:
-        results = pool.map(_read_in_worker, files, chunksize=16)
+        results = pool.map(read_file, files, chunksize=16)
         for file, docstrings in zip(files, bar(results, total=len(files), desc="docstrings", unit="file"), strict=True):
             if docstrings is None:
                 skipped.append(file.module)
@@ -69,16 +68,13 @@ def source_files(package: str) -> list[SourceFile]:
         SourceFile(package, ".".join([package, *relative.with_suffix("").parts]).removesuffix(".__init__"), path)
         for root in map(Path, roots)
         for path in sorted(root.rglob("*.py"))
-        if not is_test(relative := path.relative_to(root))
+        if not {"test", "tests"} & set((relative := path.relative_to(root)).parts[:-1])
+        and not path.name.startswith("test_")
+        and path.name != "conftest.py"
     ]
     if not files:
         raise InputError(f"docstrings.packages: {package!r} is not an installed package with Python source files")
     return files
-
-
-def is_test(path: Path) -> bool:
-    """Whether a file, relative to its package, belongs to the package's tests."""
-    return bool({"test", "tests"} & set(path.parts[:-1])) or path.name.startswith("test_") or path.name == "conftest.py"
 
 
 def read_file(file: SourceFile) -> list[Docstring] | None:
@@ -99,26 +95,18 @@ def read_file(file: SourceFile) -> list[Docstring] | None:
     return found
 
 
-def _read_in_worker(file: SourceFile) -> list[Docstring] | None:
-    gc.disable()  # syntax trees are many objects without cycles
-    return read_file(file)
-
-
 def manifest(packages: tuple[str, ...], splits: dict[str, Sized]) -> dict:
     """The manifest of rows: the versions of the packages, and the number of rows in each split."""
     return {**origin(packages), "splits": {split: len(rows) for split, rows in splits.items()}}
 
 
 def origin(packages: tuple[str, ...]) -> dict:
-    """How a manifest begins: the versions of the packages."""
-    versions = {package: installed_version(package) for package in sorted(set(packages))}
+    """How a manifest begins: the versions of the packages; None for a package that pip did not install."""
+    provided = metadata.packages_distributions()  # names of distributions by import name
+    versions = {
+        name: metadata.version(provided[name][0]) if name in provided else None for name in sorted(set(packages))
+    }
     return {"source": "docstrings", "packages": versions}
-
-
-def installed_version(package: str) -> str | None:
-    """The version of the distribution that provides an import name; None if pip did not install it."""
-    names = metadata.packages_distributions().get(package)
-    return metadata.version(names[0]) if names else None
 
 
 def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:

@@ -3,7 +3,7 @@
 import re
 
 from gpt2.sources.docstrings.layout import Block, blocks
-from gpt2.sources.docstrings.markup import FINISHED, is_prose, plain, sentences
+from gpt2.sources.docstrings.markup import FINISHED, is_prose, plain, sentences, unbroken
 
 TITLE = re.compile(r"[A-Z][\w ,'/()-]*")
 
@@ -44,15 +44,10 @@ class Passage:
 
     def paragraphs(self) -> list[str]:
         """The kept sentences; a dropped one ends a paragraph."""
-        runs: list[list[str]] = [[]]
-        for sentence, kept in zip(self.sentences, self.keep, strict=True):
-            if kept:
-                runs[-1].append(sentence)
-            else:
-                runs.append([])
-        if self.kind == "item" and runs[0]:
-            runs[0][0] = f"- {runs[0][0]}"
-        return [" ".join(run) for run in runs if run]
+        runs = unbroken(self.sentences, self.keep)
+        if self.kind == "item" and self.starts:
+            runs[0] = f"- {runs[0]}"
+        return runs
 
 
 def prose(docstring: str) -> tuple[list[str], str]:

@@ -26,7 +26,7 @@ from gpt2.training.trainer import History, Trainer, trainable_parameters
 # --- data ----------------------------------------------------------------------------------------------------------
 
 
-class LabelledTexts:
+class LabeledTexts:
     """Texts and labels as samples. Texts longer than the context are cut and counted in `truncated`."""
 
     def __init__(self, rows: list[dict], labels: list[str], tokenizer: Tokenizer, block_size: int, where: str):
@@ -69,7 +69,7 @@ def read_labels(path: Path) -> list[str]:
     return labels
 
 
-def check_labels(data: dict[str, LabelledTexts], labels: list[str], source: Path) -> None:
+def check_labels(data: dict[str, LabeledTexts], labels: list[str], source: Path) -> None:
     """Raises InputError if all training texts have the same label, or none has a label that another split has."""
     trained = set(data["train"].labels)
     if len(trained) == 1:
@@ -128,11 +128,11 @@ def finetune(
     """Trains a head, and the part of `base` that `params` names, on `rows["train"]`; evaluates on `rows["test"]`.
 
     The model ends with the weights of the lowest validation loss, the mean over texts. `source`: the folder of the
-    rows, for error messages. Raises InputError for malformed rows, for labels that cannot be learned, and if training
+    rows, for error messages. Raises InputError for malformed rows, for labels that cannot be learned, or if training
     diverges.
     """
     data = {
-        split: LabelledTexts(rows[split], labels, tokenizer, base.config.block_size, f"{source}/{split}.jsonl")
+        split: LabeledTexts(rows[split], labels, tokenizer, base.config.block_size, f"{source}/{split}.jsonl")
         for split in ("train", "val", "test")
     }
     check_labels(data, labels, source)
@@ -140,7 +140,7 @@ def finetune(
     model = GPTClassifier(base, len(labels), tokenizer.eot)
     freeze(model, params)
     sizes = trainable_parameters(model)
-    bag_of_words = bag_of_words_accuracy(rows["train"], rows["test"])  # before training, which a failure would waste
+    bag_of_words = bag_of_words_accuracy(rows["train"], rows["test"])  # first, so that a failure wastes no training
     history = Trainer(
         model,
         data["train"],
@@ -172,8 +172,8 @@ def finetune(
     return Classified(model, history, metrics, classes, predictions(log_probs, rows["test"], labels))
 
 
-def loss_and_accuracy(model: GPTClassifier, data: LabelledTexts, batch_size: int) -> dict[str, float]:
-    """Mean loss in nats per text, and the share of texts whose label is predicted."""
+def loss_and_accuracy(model: GPTClassifier, data: LabeledTexts, batch_size: int) -> dict[str, float]:
+    """Mean loss in nats per text, and the share of texts whose label is predicted correctly."""
     log_probs, actual = predict(model, data.ids, batch_size), np.array(data.labels)
     correct = log_probs.argmax(axis=1) == actual
     return {"loss": -float(log_probs[np.arange(len(actual)), actual].mean()), "accuracy": float(correct.mean())}

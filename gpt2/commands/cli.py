@@ -46,7 +46,7 @@ def check_out(path: Path) -> None:
 
 
 def run(work: Callable[[], None]) -> int:
-    """Runs a command's work; returns its exit status. Of several processes only the first reports an error."""
+    """Runs a command's work; returns its exit status. With several processes, only the first reports an error."""
     try:
         work()
         sys.stdout.flush()

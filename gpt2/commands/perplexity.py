@@ -21,7 +21,7 @@ from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.runtime.device import autocast_dtype
 from gpt2.sources.tables import SUFFIXES, read_rows, text_of
 
-READ_CHARACTERS = 1 << 20  # of a text at a time
+READ_CHARACTERS = 1 << 20  # read from a text at a time
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def _print_perplexity(args: argparse.Namespace) -> None:
     if not 0 < stride < block_size:
         raise InputError(f"--stride = {stride}: expected 1 to {block_size - 1}, less than the model's context")
     dtype = autocast_dtype(args.precision, model.wte.weight.device)
-    with bar(desc="scored", unit="B", unit_scale=True, delay=1) as progress:  # an early error comes without a bar
+    with bar(desc="scored", unit="B", unit_scale=True, delay=1) as progress:  # early errors appear without a bar
         found = score(model, tokenizer, documents(args.file, args.column), stride, dtype, progress)
     if not found.tokens:
         raise InputError(f"{args.file}: holds no text")
@@ -95,6 +95,6 @@ def _parser() -> Parser:
     add("file", type=Path, metavar="FILE", help="a text, a table with one document per row, or - for standard input")
     add("--column", metavar="NAME", help="the column of a table that holds the texts; default: text")
     add("--stride", type=int, metavar="N", help="tokens that each window adds; default: half the model's context")
-    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of matrix products")
+    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="precision of matrix products")
     add("--json", action="store_true", help="print one JSON object")
     return parser

@@ -13,7 +13,7 @@ def bar(*args, **options) -> tqdm:
 
 
 class _Lines:
-    """A file for tqdm that writes each update to standard error as a line of its own."""
+    """A file for tqdm that writes each update to standard error as a separate line."""
 
     def write(self, text: str) -> None:
         if line := text.strip():

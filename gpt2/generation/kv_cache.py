@@ -1,4 +1,4 @@
-"""Keys and values of earlier positions, so that each new token costs only one position of work.
+"""Keys and values of earlier positions, so that the model computes only one position per new token.
 
 Shapes: B rows, T tokens (time), H heads, D head size.
 """
@@ -34,7 +34,7 @@ class KVCache:
 
     @property
     def length(self) -> int:
-        """The number of positions that fit."""
+        """The number of columns, one per position."""
         return self.layers[0][0].size(2)
 
     def view(self, rows: slice, columns: int) -> "KVCache":

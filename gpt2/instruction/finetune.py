@@ -34,7 +34,7 @@ class Responses:
         """Raises InputError naming `where` and the line that lacks a text. Examples longer than the context are left
         out and counted in `skipped`."""
         self.pad, self.skipped = tokenizer.eot, 0
-        self.samples: list[tuple[list[int], int]] = []  # token ids, and the number of those that are the prompt's
+        self.samples: list[tuple[list[int], int]] = []  # token ids, and how many of them belong to the prompt
         self.rows = []
         for line, row in enumerate(rows, start=1):
             for key in ("instruction", "input", "output"):
@@ -80,7 +80,7 @@ class ResponseModel(nn.Module):
     def forward(self, idx: Tensor, targets: Tensor) -> Tensor:
         """Maps token ids and targets (B, T) to the summed cross-entropy in nats."""
         targets = targets.flatten()
-        scored = (targets != IGNORE).nonzero().squeeze(1)  # (S,); a GPU hands their number to the host
+        scored = (targets != IGNORE).nonzero().squeeze(1)  # (S,); forces a GPU-host sync
         hidden = self.model.hidden(idx).flatten(0, 1).index_select(0, scored)  # (S, C)
         return summed_cross_entropy(self.model.logits(hidden, aligned=hidden.is_cuda), targets[scored])
 
@@ -110,7 +110,7 @@ def finetune(
     """Trains `model`, or adapters in it, on `rows["train"]`; answers examples of `rows["test"]` before and after.
 
     `source`: the folder of the rows, for error messages. Raises InputError for malformed rows, if training diverges,
-    and if the judge cannot be reached.
+    or if the judge cannot be reached.
     """
     data = {
         split: Responses(rows[split], tokenizer, model.config.block_size, f"{source}/{split}.jsonl")
@@ -161,7 +161,7 @@ def _test_loss(model: GPT, data: Responses, params: InstructionParams, world: Wo
 
 
 def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:
-    """How close the answers are to the expected ones, with the standard errors of means over the examples."""
+    """How close the answers are to the expected ones, with standard errors over the examples."""
     n = len(expected)
     before, after = rouge_l(expected, base), rouge_l(expected, tuned)
     return {
@@ -175,7 +175,7 @@ def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:
 
 
 def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:
-    """One row per example, without the columns that have no values: scores where there is no judge."""
+    """One row per example, without the columns that have no values, such as scores without a judge."""
     return [
         {
             "instruction": row["instruction"],
@@ -190,7 +190,7 @@ def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:
 def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], params: InstructionParams) -> list[str]:
     """The model's greedy response to each row: at most `params.response_tokens` tokens, stripped of white space.
 
-    Batches hold `params.micro_batch_size` prompts of similar length, because each needs a cache of keys and values.
+    Batches hold `params.micro_batch_size` prompts of similar length, because each prompt needs its own cache.
     """
     model.eval()
     prompts = [tokenizer.encode(prompt(row["instruction"], row["input"])) for row in rows]

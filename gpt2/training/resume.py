@@ -48,7 +48,7 @@ class Checkpoints:
             path.unlink()
 
     def load(self) -> dict | None:
-        """The newest undamaged state, on the CPU, or None. Deletes the temporary files of killed writes."""
+        """The newest undamaged state, on the CPU, or None. Deletes the temporary files of interrupted writes."""
         for leftover in self.directory.glob(".step_*.pt.tmp"):
             leftover.unlink()
         for path in self.paths():

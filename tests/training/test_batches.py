@@ -20,7 +20,7 @@ def padding(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
 
 @given(n=st.integers(1, 40), batch_size=st.integers(1, 12), varied=st.booleans(), seed=st.integers(0, 9))
 def test_every_sample_comes_once_an_epoch(n, batch_size, varied, seed):
-    """In the first so many batches each sample stands once more or once less than any other at most."""
+    """In any number of first batches, the counts of any two samples differ by at most one."""
     order = BatchOrder(n, batch_size, seed, SHORT_TO_LONG[:n] if varied else None)
     counts = np.zeros(n, dtype=int)
     for step in range(3 * math.lcm(n, batch_size) // batch_size):

@@ -12,7 +12,7 @@ COMMANDS = {  # each is a module of gpt2/commands, imported only when it runs
     "perplexity": "measure how well a model predicts texts",
     "hellaswag": "score a model on HellaSwag",
     "attention": "write a page that shows what each head attends to",
-    "shards": "verify token shards, or describe what they hold",
+    "shards": "verify token shards, or show their totals",
 }
 
 

@@ -60,7 +60,7 @@ def add_lora(model: GPT, params: LoRAParams) -> None:
 def merge(model: GPT) -> dict[str, LoRALinear]:
     """Replaces every adapter by a plain layer, so that the model is a plain GPT-2; returns the adapters.
 
-    The adapters keep the frozen weights as they were: `unmerge` puts them back.
+    The adapters keep the frozen weights unchanged; `unmerge` restores them.
     """
     merged = dict(adapters(model))
     for name, adapter in merged.items():

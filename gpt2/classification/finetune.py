@@ -45,7 +45,7 @@ class LabeledTexts:
             self.ids.append(ids[:block_size])
             self.labels.append(numbers[label])
         if not self.ids:
-            raise InputError(f"{where}: holds no examples")
+            raise InputError(f"{where}: contains no examples")
         self.lengths = np.array([len(ids) for ids in self.ids])
 
     def __len__(self) -> int:

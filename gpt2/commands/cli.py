@@ -65,6 +65,6 @@ def run(work: Callable[[], None]) -> int:
 
 def start(main: Callable[[], int]) -> None:
     """Runs a command's main function in this process, and exits with its status."""
-    sys.stdout.reconfigure(encoding="utf-8")  # in any locale, because texts may hold any character
+    sys.stdout.reconfigure(encoding="utf-8")  # in any locale, because texts may contain any character
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command silently
     sys.exit(main())

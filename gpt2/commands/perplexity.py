@@ -40,7 +40,7 @@ def _print_perplexity(args: argparse.Namespace) -> None:
     with bar(desc="scored", unit="B", unit_scale=True, delay=1) as progress:  # early errors appear without a bar
         found = score(model, tokenizer, documents(args.file, args.column), stride, dtype, progress)
     if not found.tokens:
-        raise InputError(f"{args.file}: holds no text")
+        raise InputError(f"{args.file}: contains no text")
     settings = {"block_size": block_size, "stride": stride, "precision": "bfloat16" if dtype else "float32"}
     _print(found, settings, args.json)
 
@@ -78,9 +78,8 @@ def documents(path: Path, column: str | None) -> Iterator[Iterable[str]]:
 
 def _parts(path: Path) -> Iterator[str]:
     """Reads a text in parts; - is standard input."""
-    with open(
-        "/dev/stdin" if str(path) == "-" else path, encoding="utf-8-sig", newline=""
-    ) as file:  # without a byte order mark
+    source = "/dev/stdin" if str(path) == "-" else path
+    with open(source, encoding="utf-8-sig", newline="") as file:  # utf-8-sig removes a byte order mark
         try:
             while part := file.read(READ_CHARACTERS):
                 yield part
@@ -93,7 +92,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
     add("file", type=Path, metavar="FILE", help="a text, a table with one document per row, or - for standard input")
-    add("--column", metavar="NAME", help="the column of a table that holds the texts; default: text")
+    add("--column", metavar="NAME", help="the column of a table that contains the texts; default: text")
     add("--stride", type=int, metavar="N", help="tokens that each window adds; default: half the model's context")
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="precision of matrix products")
     add("--json", action="store_true", help="print one JSON object")

@@ -47,7 +47,7 @@ def verify(directory: Path) -> str:
         for key, value in counted.items():
             if getattr(split, key) != value:
                 where = f"{directory / MANIFEST}: splits.{name}.{key}"
-                raise InputError(f"{where} = {getattr(split, key)}, but the shards hold {value}")
+                raise InputError(f"{where} = {getattr(split, key)}, but the shards contain {value}")
         lines.append(f"{name}: {split.documents:,} documents, {split.tokens:,} tokens, shards: {len(split.shards)}")
     return f"ok: {'; '.join(lines)}"
 

@@ -11,7 +11,7 @@ Paths = Annotated[TextList, BeforeValidator(lambda value: [value] if isinstance(
 
 
 class DocstringsParams(Section):
-    """The text that installed packages bring along: their docstrings."""
+    """Docstrings of installed packages, which serve as data without a download."""
 
     packages: TextList
     """import names of the packages, e.g. sklearn"""
@@ -20,7 +20,7 @@ class DocstringsParams(Section):
 
 
 class CorpusParams(Section):
-    """Where the pretraining text comes from, and how much of it to take."""
+    """The source of the pretraining text, and how much of it to read."""
 
     source: Literal["docstrings", "hub", "local"] = "docstrings"
     """docstrings: from `docstrings`; hub: a data set on the Hugging Face hub; local: files in data/local/corpus"""
@@ -34,7 +34,7 @@ class CorpusParams(Section):
     """paths or globs, one or a list. hub: files of the repository to read in place of config and split; local: files
     below data/local/corpus; blank: every table there"""
     text_column: Text = "text"
-    """hub and local: the column that holds the text"""
+    """hub and local: the column that contains the text"""
     max_documents: PositiveInt | None = None
     """hub and local: maximum number of documents to read; blank: all"""
     max_tokens: PositiveInt | None = None
@@ -42,7 +42,7 @@ class CorpusParams(Section):
 
 
 class ExamplesParams(Section):
-    """Where labeled examples come from, and how many of them to keep."""
+    """The source of labeled examples, and how many of them to keep."""
 
     source: Literal["docstrings", "hub", "local"] = "docstrings"
     """docstrings: from `docstrings`; hub: a data set on the Hugging Face hub; local: files below data/local"""
@@ -97,11 +97,11 @@ class ClassificationDataParams(ExamplesParams):
     """hub: owner/name, or owner/name@revision with a branch, tag or commit"""
     columns: ClassificationColumns = ClassificationColumns()
     names: TextList | None = None
-    """names of the labels 0, 1, ...; blank: the names that the data set gives them, or the labels as they are"""
+    """names of the labels 0, 1, ...; blank: the names that the data set gives them, or the labels unchanged"""
 
 
 class HellaSwagDataParams(Section):
-    """Where the multiple-choice completions come from."""
+    """The source of the multiple-choice completions."""
 
     source: Literal["docstrings", "hub", "local"] = "docstrings"
     """docstrings: made from `docstrings`; hub: a data set on the hub; local: every table in data/local/hellaswag"""
@@ -114,10 +114,10 @@ class HellaSwagDataParams(Section):
 
 
 class Gpt2SourceParams(Section):
-    """OpenAI's weights: downloaded, taken from data/local/gpt2, or left out."""
+    """OpenAI's weights: downloaded, taken from data/local/gpt2, or not used."""
 
     source: Literal["none", "hub", "local"] = "none"
-    """none: left out; hub: downloaded; local: taken from data/local/gpt2"""
+    """none: not used; hub: downloaded; local: taken from data/local/gpt2"""
     repo: Repo = "openai-community/gpt2"
     """hub: owner/name, or owner/name@revision with a branch, tag or commit"""
 
@@ -142,7 +142,7 @@ class TokenizerParams(Section):
 
 
 class TokensParams(Section):
-    """How the corpus becomes files of token ids."""
+    """Tokenization of the corpus into shards of token ids."""
 
     shard_tokens: Annotated[int, Field(ge=1024)] = 1_000_000
     """maximum number of tokens per file"""

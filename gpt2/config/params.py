@@ -1,7 +1,7 @@
 """The sections of `params.yaml`, and the shape of a model: typed, frozen, validated.
 
 Each class describes one section of the file. The sections about data are in `gpt2/config/data.py`. Defaults are
-for code that constructs a section; `params.yaml` holds every field (see `stages/params.py`), because DVC cannot see the
+for code that constructs a section; `params.yaml` has every field (see `stages/params.py`), because DVC cannot see the
 defaults of a class. The string below a field is its description in docs/params.md.
 """
 
@@ -94,7 +94,7 @@ class OptimParams(RunParams):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon: Muon for the matrices of the blocks, AdamW for all other parameters"""
     schedule: Literal["cosine", "wsd"] = "cosine"
-    """learning rate after the warmup; wsd: constant, then a linear decay"""
+    """learning rate after the warmup; cosine: half a cosine; wsd: constant, then a linear decay"""
     min_lr_rate: Share = 0.1
     """learning rate at the last step, as a fraction of lr"""
     decay_rate: Share = 0.2
@@ -228,7 +228,7 @@ class HellaSwagParams(Section):
 
 
 class AttentionParams(Section):
-    """What the attention figures and the report show."""
+    """The prompts of the attention figures and the report."""
 
     prompts: TextList
     """texts whose attention is shown: 3 to 128 tokens each, and no longer than the context of any model shown"""

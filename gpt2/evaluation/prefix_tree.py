@@ -1,6 +1,6 @@
 """Log-likelihoods of several endings of one context, which the model reads only once (tree attention).
 
-A sequence holds the context followed by every ending without its last token, which the model only has to predict. The
+A sequence is the context followed by every ending without its last token, which the model only has to predict. The
 mask lets each ending see the context and itself, and each ending's positions continue from the context. So every token
 gets the logits that it would get in a separate sequence. With one sequence per ending, half of the tokens that
 HellaSwag feeds to the model would be repetitions of the context.

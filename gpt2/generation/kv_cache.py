@@ -14,8 +14,8 @@ from gpt2.config.params import GPTConfig
 class KVCache:
     """Preallocated keys and values of every layer, (B, H, length, D) each.
 
-    Each row is one text, and its column p holds position p. A token sees the columns up to its own position, so later
-    columns may hold anything, such as padding or the rest of a longer text.
+    Each row is one text, and its column p stores position p. A token sees the columns up to its own position, so later
+    columns may contain anything, such as padding or the rest of a longer text.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Fine-tuning GPT-2 to follow instructions: Alpaca's prompt, loss on the response alone, full or LoRA.
+"""Fine-tuning GPT-2 to follow instructions: Alpaca's prompt, loss on the response only, full or LoRA.
 
 Shapes: B batch, T time, S scored positions of a batch, C channels.
 """
@@ -48,7 +48,7 @@ class Responses:
             self.samples.append((ids, len(prompt_ids)))
             self.rows.append(row)
         if not self.samples:
-            raise InputError(f"{where}: holds no example that fits the model's context of {block_size} tokens")
+            raise InputError(f"{where}: contains no example that fits the model's context of {block_size} tokens")
         self.lengths = np.array([len(ids) for ids, _ in self.samples])
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Responses:
 
 
 class ResponseModel(nn.Module):
-    """GPT with the same loss, but with logits at the scored positions alone: most of a batch is prompt."""
+    """GPT with the same loss, but with logits only at the scored positions: most of a batch is prompt."""
 
     def __init__(self, model: GPT):
         super().__init__()
@@ -90,7 +90,7 @@ class Instructed:
     """A finished fine-tuning."""
 
     model: GPT  # adapters merged
-    adapters: dict[str, lora.LoRALinear]  # by the layer's name; empty unless the method is LoRA
+    adapters: dict[str, lora.LoRALinear]  # keys are names of layers; empty unless the method is LoRA
     history: History
     metrics: dict
     responses: list[dict]  # per test example: instruction, input, expected, base, tuned, scores if there is a judge
@@ -116,11 +116,11 @@ def finetune(
         split: Responses(rows[split], tokenizer, model.config.block_size, f"{source}/{split}.jsonl")
         for split in ("train", "val", "test")
     }
-    asked = data["test"].rows[: params.responses]
+    examples = data["test"].rows[: params.responses]
     torch.manual_seed(seed)
     test_loss_before = _test_loss(model, data["test"], params, world)
-    base = answer(model, tokenizer, asked, params)
-    base_scores = judge.scores(params.judge, asked, base, seed)  # a wrong address fails here, before training
+    base = answer(model, tokenizer, examples, params)
+    base_scores = judge.scores(params.judge, examples, base, seed)  # a wrong address fails here, before training
     if params.method == "lora":
         lora.add_lora(model, params.lora)
     sizes = trainable_parameters(model)
@@ -135,23 +135,23 @@ def finetune(
         keep_best=True,
         patience=params.patience,
     ).fit()
-    adapters = lora.merge(model)  # what follows measures the model that is saved
-    tuned = answer(model, tokenizer, asked, params)
-    tuned_scores = judge.scores(params.judge, asked, tuned, seed)
+    adapters = lora.merge(model)  # the following metrics are those of the model that is saved
+    tuned = answer(model, tokenizer, examples, params)
+    tuned_scores = judge.scores(params.judge, examples, tuned, seed)
     metrics = {
         "val_loss_before": history.val[0]["loss"],
-        "val_loss": min(row["loss"] for row in history.val),  # with the weights that are kept
+        "val_loss": min(row["loss"] for row in history.val),  # of the weights that are kept
         "best_step": history.best_step,
         "test_loss_before": test_loss_before,
         "test_loss": _test_loss(model, data["test"], params, world),
         "test_examples": len(data["test"]),
-        **_matches([row["output"].strip() for row in asked], base, tuned),
+        **_matches([row["output"].strip() for row in examples], base, tuned),
         **{f"skipped_{split}": part.skipped for split, part in data.items()},
         **sizes,
         **judge.metrics(params.judge, base_scores, tuned_scores),
     }
     columns = {"base": base, "tuned": tuned, "base_score": base_scores, "tuned_score": tuned_scores}
-    return Instructed(model, adapters, history, metrics, _table(asked, columns))
+    return Instructed(model, adapters, history, metrics, _table(examples, columns))
 
 
 @torch.no_grad()

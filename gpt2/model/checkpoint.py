@@ -165,5 +165,5 @@ def load_state(model: torch.nn.Module, state: dict[str, Tensor], path: Path) -> 
             shapes = f"{tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
             raise InputError(f"{path}: tensor {name} has shape {shapes}")
         if not state[name].isfinite().all():
-            raise InputError(f"{path}: tensor {name} holds infinity or NaN, expected finite numbers")
+            raise InputError(f"{path}: tensor {name} contains infinity or NaN, expected finite numbers")
     model.load_state_dict(state, assign=True)

@@ -156,7 +156,7 @@ class GPT(nn.Module):
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> Tensor:
         """Maps token ids (B, T) to logits (B, T, V), or, with targets (B, T), to the summed cross-entropy in nats.
 
-        Positions whose target is IGNORE are left out of the sum. Sums, unlike means, add up to the same number
+        Positions with the target IGNORE do not count. Sums, unlike means, add up to the same number
         however a batch is split.
         """
         hidden = self.hidden(idx)  # (B, T, C)

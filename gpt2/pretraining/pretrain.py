@@ -30,12 +30,12 @@ class Pretrained:
 
     model: GPT
     history: History
-    metrics: dict  # depend on the inputs alone
-    throughput: dict  # depends on the machine too
+    metrics: dict  # depends only on the inputs
+    throughput: dict  # also depends on the machine
 
 
 class TokenWindows:
-    """A token stream as samples of `block_size` tokens that do not overlap; the last partial window is left out."""
+    """A token stream as samples of `block_size` tokens that do not overlap; the last partial window is dropped."""
 
     lengths = None  # all windows have the same length
 
@@ -124,7 +124,7 @@ def pretrain(
 
 
 def metrics(model: GPT, history: History, val_stream: TokenStream, params: TrainParams) -> dict:
-    """The figures of a run that depend on its inputs alone; losses and entropy in nats per token.
+    """The metrics of a run that depend only on its inputs; losses and entropy in nats per token.
 
     The training loss of a run of no steps is null.
     """
@@ -171,7 +171,7 @@ def throughput(trainer: Trainer) -> dict:
     return {
         "tokens_per_second": speed and round(speed, 1),
         "model_flops_utilization": speed and peak and round(speed * trainer.flops_per_token / (peak * world.size), 4),
-        "peak_memory_mb": round(peak_memory(world.device) / 1e6),  # of the main process
+        "peak_memory_mb": round(peak_memory(world.device) / 1e6),  # peak of the main process
         "seconds": round(history.seconds, 1),
         "device": device_name(world.device),
         "processes": world.size,

@@ -1,4 +1,4 @@
-"""What a device can do: precision, compiler, peak speed, memory."""
+"""Capabilities of a device: precision, compiler, peak speed, memory."""
 
 import os
 import resource

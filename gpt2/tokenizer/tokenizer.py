@@ -62,7 +62,7 @@ class Tokenizer:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"tokenizer.source = 'gpt2': tiktoken could not fetch the vocabulary ({reason}); "
-                "set TIKTOKEN_CACHE_DIR to a folder that holds it"
+                "set TIKTOKEN_CACHE_DIR to a folder that contains it"
             ) from None
         ranks = {encoding.decode_single_token_bytes(id): id for id in range(encoding.eot_token)}
         return cls(tuple(split_token(token, ranks)) for token in list(ranks)[len(BYTES) :])
@@ -165,7 +165,7 @@ def _spell(token: bytes) -> str:
 
 
 def _read_files(directory: Path) -> tuple[Path, dict[str, int], Sequence[Sequence[str]]]:
-    """The file that holds the vocabulary, the vocabulary, and the merges, spelled in byte characters."""
+    """The path of the vocabulary, the vocabulary, and the merges, spelled in byte characters."""
     vocab, merges, whole = (directory / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
     if whole.exists() and not merges.exists():
         try:

@@ -152,4 +152,4 @@ def _check_column(path: Path, schema: pa.Schema, column: str) -> None:
         raise InputError(f"{path}: expected one column {column}; it has {', '.join(schema.names)}")
     kind = schema.field(column).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise InputError(f"{path}: column {column} holds {kind}, expected string")
+        raise InputError(f"{path}: column {column} has type {kind}, expected string")

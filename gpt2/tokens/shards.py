@@ -48,7 +48,7 @@ class Manifest(Section):
 
     vocab_size: PositiveInt
     tokenizer: str  # fingerprint
-    empty: NonNegativeInt  # empty texts, left out
+    empty: NonNegativeInt  # number of empty texts, which are skipped
     invalid_utf8: NonNegativeInt  # documents in which bytes that are not UTF-8 were replaced by U+FFFD
     val_in_train: NonNegativeInt  # documents of val whose text is also in train; 0 unless the corpus defines splits
     splits: dict[str, Split]
@@ -75,7 +75,7 @@ def open_shard(directory: Path, shard: Shard) -> np.ndarray:
         raise InputError(f"{path}: {reason}") from None
     if tokens.dtype != DTYPE or tokens.shape != (shard.tokens,):
         raise InputError(
-            f"{path}: holds {tokens.dtype} of shape {tokens.shape}, expected {DTYPE} of shape {(shard.tokens,)}"
+            f"{path}: contains {tokens.dtype} of shape {tokens.shape}, expected {DTYPE} of shape {(shard.tokens,)}"
         )
     return tokens.view(np.ndarray)  # slicing a plain array is faster than slicing a memmap
 

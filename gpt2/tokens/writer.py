@@ -117,7 +117,7 @@ def write_documents(documents: Iterable[Document], directory: Path, tokenizer: T
 def join_shards(folders: Sequence[Path], directory: Path) -> Manifest:
     """Links the shards of several folders into `directory`, numbered in the order of the folders.
 
-    Returns the manifest, with duplicates counted; the caller writes it. The folders stay as they are, so an interrupted
+    Returns the manifest, with duplicates counted; the caller writes it. The folders stay unchanged, so an interrupted
     join can start again.
     """
     manifests = [read_manifest(folder) for folder in folders]

@@ -1,7 +1,7 @@
 """The samples of each training step.
 
-Global batch `s` is a function of `(seed, s)` alone: it depends neither on the number of processes, nor on the size of
-micro-batches, nor on interruptions. Where samples differ in length, a batch holds samples of similar length, because
+Global batch `s` is a function of only `(seed, s)`: it depends neither on the number of processes, nor on the size of
+micro-batches, nor on interruptions. If samples differ in length, a batch contains samples of similar length, because
 padding costs as much computation as text.
 """
 
@@ -62,7 +62,7 @@ class BatchOrder:
         return self._permutation
 
     def _grouped(self, ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Reorders the samples of whole batches, so that each batch holds samples of similar length."""
+        """Reorders the samples of whole batches, so that each batch contains samples of similar length."""
         size = CHUNK * self.batch_size
         chunks = [by_length(ids[start : start + size], self.lengths) for start in range(0, len(ids), size)]
         return generator.permutation(np.concatenate([ids[:0], *chunks]).reshape(-1, self.batch_size)).ravel()

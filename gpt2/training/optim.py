@@ -11,7 +11,7 @@ from gpt2.config.params import FineTuneParams, OptimParams, RunParams
 
 BETA1 = 0.9  # AdamW: decay rate of the running mean of the gradient
 
-# Suffixes of the names of a block's weights, and how many matrices each weight holds: attn.c_attn.weight (3C, C) stacks
+# Suffixes of the names of a block's weights, and how many matrices each holds: attn.c_attn.weight (3C, C) stacks
 # the (C, C) matrices of queries, keys and values, so that one product computes all three.
 HIDDEN = {"attn.c_attn.weight": 3, "attn.c_proj.weight": 1, "mlp.c_fc.weight": 1, "mlp.c_proj.weight": 1}
 

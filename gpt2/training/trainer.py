@@ -96,7 +96,7 @@ class Trainer:
         self.model, self.data, self.params, self.world, self.seed = model.to(world.device), data, params, world, seed
         self.evaluate, self.sample = evaluate, sample
         self.keep_best, self.patience, self.flops_per_token = keep_best, patience, flops_per_token
-        self.best: dict[str, Tensor] = {}  # with keep_best: the trained parameters as of best_step, on the CPU
+        self.best: dict[str, Tensor] = {}  # with keep_best: the trainable parameters at best_step, on the CPU
         self.micro_batches = range(world.rank, micro_batches, world.size)  # this process's share of each step's
         self.order = BatchOrder(len(data), params.batch_size, seed, data.lengths)
         self.optimizer = make_optimizer(model, params)
@@ -256,7 +256,7 @@ class Trainer:
 
 
 def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
-    """Seeds torch's generators, so that the dropout masks of a micro-batch depend on these three numbers alone."""
+    """Seeds torch's generators, so that the dropout masks of a micro-batch depend only on these three numbers."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0]))
 
 

@@ -103,7 +103,7 @@ def test_a_bad_row_is_named(row, words):
             [*ROWS, {"text": "tea", "label": "mild"}],
             "test.jsonl, line 41: label = 'mild': no text of data/raw/classification/train.jsonl has it",
         ),
-        ("val", [], "val.jsonl: holds no examples"),
+        ("val", [], "val.jsonl: contains no examples"),
     ],
 )
 def test_rows_that_cannot_be_learned_from_are_told(tmp_path, split, rows, message):

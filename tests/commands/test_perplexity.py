@@ -109,8 +109,8 @@ def test_the_rows_of_a_table_are_documents_whatever_its_format(command, tmp_path
     [
         (b"x", ("--model", "nowhere", "x"), "nowhere: no such model directory"),
         (None, ("x",), "x: No such file or directory"),
-        (None, ("/dev/null",), "/dev/null: holds no text"),
-        (b"", ("x",), "x: holds no text"),
+        (None, ("/dev/null",), "/dev/null: contains no text"),
+        (b"", ("x",), "x: contains no text"),
         (b"ab\xffcd", ("x",), "x: not UTF-8: expected a text, or a table (.parquet, "),
         (b"ab\xe6", ("x",), "x: not UTF-8"),
         (b"x", ("x.parquet",), "x.parquet: cannot be read after row 0: "),

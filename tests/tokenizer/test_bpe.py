@@ -48,7 +48,7 @@ def most_merges(texts: list[str]) -> int:
     message = r"tokenizer\.vocab_size = 65536: the text supports at most \d+ tokens"
     with pytest.raises(InputError, match=message) as error:
         train_bpe(texts, 65536)
-    return int(regex.search(r"for (\d+) tokens", str(error.value))[1]) - 257
+    return int(regex.search(r"at most (\d+) tokens", str(error.value))[1]) - 257
 
 
 @given(st.lists(letters, max_size=6))

@@ -189,7 +189,7 @@ def test_a_step_has_the_same_samples_however_it_is_shared(tmp_path, processes, s
             tmp_path, world=dataclasses.replace(ALONE, rank=rank, size=processes), micro_batch_size=size, steps=7
         )
         run.data.batch = lambda ids: (torch.tensor(ids), torch.tensor(ids))
-        read.append([inputs for inputs, _, _ in run._micro_batches(0)])
+        read.append([inputs for inputs, _, _ in run._batches(0)])
     in_order = torch.cat([ids for turn in zip(*read, strict=True) for ids in turn])
     order = BatchOrder(40, 8, seed=5)
     np.testing.assert_array_equal(in_order, np.concatenate([order.ids(step) for step in range(7)]))  # two epochs

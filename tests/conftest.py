@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share, and an environment that no test takes from its user."""
+"""Fixtures that several test modules share, and an environment without the user's settings."""
 
 import os
 import tempfile

@@ -60,6 +60,7 @@ def write_shards(
     directory: Path, texts: Iterable[tuple[str, Iterable[str]]], tokenizer: Tokenizer, shard_tokens: int
 ) -> None:
     """Writes texts, each group after the name of its split, as shards with their manifest."""
+    directory.mkdir(parents=True, exist_ok=True)
     documents = (Document.of(text, split) for split, group in texts for text in group)
     with TemporaryDirectory(dir=directory) as task:
         write_documents(documents, Path(task), tokenizer, shard_tokens)

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from gpt2.__main__ import COMMANDS
 from tests.conftest import ROOT
 from tests.figures import FIGURE, formatted_like, updated, value
-from tests.pages import PAGES, Example, console_blocks, read
+from tests.pages import PAGES, read
 
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#\s]*)(?:#([\w-]+))?(?: \"[^\"]*\")?\)")
 QUOTE = re.compile(r"^```python\n# (gpt2/[\w/]+\.py)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -95,15 +95,3 @@ def test_a_figure_is_compared_with_as_many_digits_as_are_written():
     assert formatted_like("9e-05", 1.2397e-05) == "1e-05"
     with pytest.raises(KeyError):
         value(report, "val.csv", "loss, step=7")
-
-
-def test_a_name_is_found_only_where_it_is_defined():
-    tree = ast.parse("N: int = 3\nclass A:\n    def f(self): pass\ndef g(): pass\n")
-    assert all(defined(tree, name) for name in ("N", "A", "A.f", "g"))
-    assert not any(defined(tree, name) for name in ("f", "A.g", "g.f", "h"))
-
-
-def test_a_console_block_is_read_as_a_shell_reads_it():
-    page = "1. a list\n\n   ```console\n   $ a \\\n       b  # c\n   d\n\n   $ e <<'EOF'\n   f\n   EOF\n   ```\n"
-    (block,) = console_blocks(page)
-    assert block == [Example("a \\\n    b  # c", ("d",)), Example("e <<'EOF'\nf\nEOF", ())]

@@ -20,8 +20,8 @@ FULL = 1 << 20  # bytes: a disk with less free space is full
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`. On success its file is synced to disk and replaces `path`.
 
-    A full disk raises OSError with ENOSPC and the name of the file. safetensors raises an error with ENOSPC only in its
-    text, and torch and numpy raise others, so any error on a disk without space counts as ENOSPC.
+    If there is no room, raises OSError with one of NO_ROOM and the name of the file. safetensors raises an error with
+    ENOSPC only in its text, and torch and numpy raise others, so any error on a disk without space counts as ENOSPC.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,9 +31,11 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except Exception as error:
-        full = os.strerror(errno.ENOSPC)
-        if full in str(error) or shutil.disk_usage(path.parent).free < FULL:
-            raise OSError(errno.ENOSPC, full, str(path)) from error
+        code = getattr(error, "errno", None)
+        if os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(path.parent).free < FULL:
+            code = errno.ENOSPC
+        if code in NO_ROOM:
+            raise OSError(code, os.strerror(code), str(path)) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

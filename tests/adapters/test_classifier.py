@@ -1,4 +1,4 @@
-"""A classifier: the head reads the last real token, transformers agrees, what is no classifier is told."""
+"""A classifier: the head reads the last real token, as in transformers; other checkpoints are refused."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def test_a_checkpoint_of_transformers_is_read_with_equal_logits(tmp_path):
     assert labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
 
 
-def test_a_directory_that_is_no_classifier_is_told(tmp_path):
+def test_an_error_names_a_directory_that_holds_no_classifier(tmp_path):
     save_base(small_model(), tmp_path)
     with pytest.raises(InputError, match=rf"^{tmp_path}: no classifier: .* no tensor score\.weight$"):
         load(tmp_path)
@@ -65,7 +65,7 @@ def test_padding_does_not_change_a_prediction():
     torch.testing.assert_close(model(together)[:1], model(alone), atol=1e-5, rtol=0)
 
 
-def test_texts_of_like_lengths_share_a_batch_and_keep_their_places():
+def test_texts_of_similar_lengths_share_a_batch_and_keep_their_places():
     model, texts = classifier(), [TOKENIZER.encode("x" * length) for length in (9, 2, 16, 3, 5)]
     found = predict(model, texts, batch_size=2)
     alone = np.concatenate([predict(model, [text], batch_size=1) for text in texts])
@@ -73,6 +73,6 @@ def test_texts_of_like_lengths_share_a_batch_and_keep_their_places():
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-6)
 
 
-def test_the_command_does_not_wait_for_what_only_training_needs():
+def test_the_command_does_not_import_what_only_training_needs():
     code = "import sys, gpt2.commands.classify; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,4 +1,4 @@
-"""LoRA: starts as nothing, merges exactly and back, loads in peft."""
+"""LoRA: new adapters change nothing, merging is exact and reversible, and peft loads them."""
 
 import copy
 
@@ -52,7 +52,7 @@ def test_merging_keeps_the_outputs_and_the_plain_shape(tuned):
 
 
 @torch.no_grad()
-def test_unmerging_gives_weights_and_outputs_back_bit_for_bit(tuned):
+def test_unmerging_restores_weights_and_outputs_bit_for_bit(tuned):
     outputs, state = tuned(IDS), copy.deepcopy(tuned.state_dict())
     learned = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
     for _ in range(3):

@@ -40,7 +40,7 @@ ROWS = [{"text": f"{word} {i}", "label": label} for i in range(20) for word, lab
 
 
 def finetuned(scratch, rows=None, labels=LABELS, **changes) -> Classified:
-    """A small model that learned to tell ROWS apart, or other rows."""
+    """A small model that learned to distinguish ROWS, or other rows."""
     rows = rows or {"train": ROWS[:30], "val": ROWS[30:], "test": ROWS[30:]}
     where = {"source": Path("data/raw/classification"), "seed": 0, "scratch": scratch, "world": ALONE}
     return finetune(small_model(vocab_size=257, dropout=0.0), TOKENIZER, rows, labels, params(**changes), **where)
@@ -92,11 +92,6 @@ def test_a_bad_row_is_named(row, words):
 @pytest.mark.parametrize(
     ("split", "rows", "message"),
     [
-        (
-            "val",
-            [*ROWS, {"text": "fire", "label": "warm"}],
-            "val.jsonl, line 41: label = 'warm': expected one of cold, hot",
-        ),
         ("train", ROWS[::2], "train.jsonl: every text has the label 'cold': expected two or more"),
         (
             "test",
@@ -106,7 +101,7 @@ def test_a_bad_row_is_named(row, words):
         ("val", [], "val.jsonl: contains no examples"),
     ],
 )
-def test_rows_that_cannot_be_learned_from_are_told(tmp_path, split, rows, message):
+def test_an_error_names_rows_that_cannot_be_learned_from(tmp_path, split, rows, message):
     labels = [*LABELS, "mild"] if "mild" in message else LABELS
     with pytest.raises(InputError) as error:
         finetuned(tmp_path, {"train": ROWS, "val": ROWS, "test": ROWS} | {split: rows}, labels)
@@ -130,7 +125,7 @@ def test_labels_are_two_different_texts_or_more(tmp_path, labels):
 
 @pytest.mark.parametrize("trainable", ["all", "lora"])
 @pytest.mark.parametrize("precision", ["float32", "auto"])
-def test_it_learns_to_tell_texts_apart(tmp_path, trainable, precision):
+def test_it_learns_to_distinguish_texts(tmp_path, trainable, precision):
     done = finetuned(tmp_path, steps=40, precision=precision, trainable=trainable)
     figures = done.metrics
     assert figures["accuracy"] == figures["f1"] == done.history.val[-1]["accuracy"] == 1.0

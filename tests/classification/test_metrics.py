@@ -64,15 +64,7 @@ def test_the_baseline_s_memory_is_bounded_for_many_labels(monkeypatch):
 
 
 def test_the_baseline_counts_words_of_any_script_and_punctuation():
-    texts = [
-        ("ja !", "up"),
-        ("nein ?", "down"),
-        ("да", "up"),
-        ("нет", "down"),
-        ("🙂", "up"),
-        ("🙁", "down"),
-        ("x", "up"),
-    ]
-    rows = [{"text": text, "label": label} for text, label in texts]
+    texts = {"up": ("ja !", "да", "🙂", "x"), "down": ("nein ?", "нет", "🙁")}
+    rows = [{"text": text, "label": label} for label in texts for text in texts[label]]
     assert bag_of_words_accuracy(rows, rows) == 1.0
     assert bag_of_words_accuracy(rows, [{"text": "never seen", "label": "up"}]) in (0.0, 1.0)

@@ -48,17 +48,11 @@ def figures(command, *arguments: str) -> dict:
     return json.loads(out)
 
 
-def test_a_text_is_one_document_however_it_is_read(command, monkeypatch):
+def test_a_text_is_one_document_and_the_size_of_reads_does_not_matter(command, monkeypatch):
     found = figures(command, "a.txt")
     tokens = len(TEXT.encode())
-    assert {key: found[key] for key in ("tokens", "bytes", "documents", "block_size", "stride", "precision")} == {
-        "tokens": tokens,
-        "bytes": tokens,
-        "documents": 1,
-        "block_size": 16,
-        "stride": 8,
-        "precision": "float32",
-    }
+    settings = {"documents": 1, "block_size": 16, "stride": 8, "precision": "float32"}
+    assert {"tokens": tokens, "bytes": tokens, **settings}.items() <= found.items()
     monkeypatch.setattr(perplexity, "READ_CHARACTERS", 5)
     assert figures(command, "a.txt") == found
     assert figures(command, "a.txt", "--stride", "1")["nats_per_token"] != found["nats_per_token"]
@@ -94,7 +88,7 @@ def test_a_pipe_is_read_like_a_file(directory, command, tmp_path):
     assert json.loads(done.stdout) == found
 
 
-def test_the_rows_of_a_table_are_documents_whatever_its_format(command, tmp_path):
+def test_the_rows_of_a_table_in_any_format_are_documents(command, tmp_path):
     found = figures(command, "a.parquet")
     assert (found["documents"], found["tokens"]) == (2, 7 + 54)
     rows = [{"said": "a mat " * 9}, {"said": ""}, {"said": "the cat"}]
@@ -109,19 +103,13 @@ def test_the_rows_of_a_table_are_documents_whatever_its_format(command, tmp_path
     [
         (b"x", ("--model", "nowhere", "x"), "nowhere: no such model directory"),
         (None, ("x",), "x: No such file or directory"),
-        (None, ("/dev/null",), "/dev/null: contains no text"),
         (b"", ("x",), "x: contains no text"),
         (b"ab\xffcd", ("x",), "x: not UTF-8: expected a text, or a table (.parquet, "),
-        (b"ab\xe6", ("x",), "x: not UTF-8"),
         (b"x", ("x.parquet",), "x.parquet: cannot be read after row 0: "),
         (b"x", ("a.parquet", "--column", "said"), "a.parquet, row 1: no column 'said'; it has text, n"),
         (b"x", ("a.parquet", "--column", "n"), "a.parquet, row 1: n = 1: expected a text"),
         (b"x", ("x", "--column", "said"), "--column = 'said': only tables have columns"),
         (b"x", ("x", "--stride", "0"), "--stride = 0: expected 1 to 15, less than the model's context"),
-        (b"x", ("x", "--stride", "16"), "--stride = 16: expected 1 to 15"),
-        (b"x", ("x", "--stride", "many"), "argument --stride: invalid int value: 'many'"),
-        (b"x", ("x", "--precision", "int8"), "argument --precision: invalid choice: 'int8'"),
-        (b"x", (), "the following arguments are required: FILE"),
     ],
 )
 def test_errors_are_one_line(command, tmp_path, content, arguments, message):

@@ -1,4 +1,4 @@
-"""Params: which values are refused, and with which message."""
+"""Params: refused values and their messages."""
 
 import pytest
 from ruamel.yaml import YAML
@@ -14,24 +14,15 @@ def raw() -> dict:
     return YAML(typ="safe").load(ROOT / "params.yaml")
 
 
-def test_params_cannot_be_changed(raw):
-    with pytest.raises(ValueError):
-        parse(Params, raw, "params.yaml").train.lr = 1.0
-
-
 @pytest.mark.parametrize(
     ("section", "key", "value", "words"),
     [
         ("model", "n_head", 5, ["model.n_head = 5", "divide n_embd"]),
         ("model", "n_heads", 4, ["model.n_heads = 4", "unknown key", "n_head, "]),
         ("train", "lr", "fast", ["train.lr = 'fast'", "number"]),
-        ("train", "steps", True, ["train.steps = True", "integer"]),
         ("train", "micro_batch_size", 7, ["train.micro_batch_size = 7", "divide batch_size"]),
-        ("train", "optimizer", "sgd", ["train.optimizer = 'sgd'", "adamw", "muon"]),
         ("train", "hellaswag_every", 7, ["train.hellaswag_every = 7", "multiple of eval_every"]),
-        ("parity", "tokens", 3, ["parity.tokens = 3", "greater than or equal to 4"]),
         ("classification", "schedule", "wsd", ["classification.schedule = 'wsd'", "unknown key"]),
-        ("instruction", "lora", None, ["instruction.lora = None"]),
         ("instruction", "judge", {"url": "localhost", "model": "m"}, ["instruction.judge.url = 'localhost'", "https"]),
         ("instruction", "judge", {"url": "http://a/v1"}, ["judge.model = None", "url = 'http://a/v1'"]),
     ],

@@ -1,6 +1,5 @@
 """HellaSwag: scores equal transformers', one row at a time in float64; protocols format rows as published."""
 
-import json
 import math
 
 import numpy as np
@@ -11,7 +10,7 @@ from transformers import GPT2LMHeadModel
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_jsonl
 from gpt2.evaluation import hellaswag
-from gpt2.evaluation.hellaswag import PROTOCOLS, Example, Prompt, evaluate, read, score
+from gpt2.evaluation.hellaswag import PROTOCOLS, Example, Prompt, read, score
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.tokenizer.bpe import train_bpe
@@ -174,28 +173,14 @@ def test_an_ending_that_is_empty_after_cleaning_is_never_picked_by_its_mean(mode
     assert result["harness_prediction_norm"] == 2 and result["harness_prediction"] != 2
 
 
-# --- a whole evaluation --------------------------------------------------------------------------------------------
-
-
-def test_a_checkpoint_is_scored_under_both_protocols_and_torch_s_setting_for_tf32_stays(
-    tmp_path, examples, model, tokenizer
-):
-    checkpoint.save(model, tmp_path / "model")
-    tokenizer.save(tmp_path / "model")
-    write_jsonl(tmp_path / "val.jsonl", (example.model_dump() for example in examples))
+def test_full_float32_excludes_tf32_and_restores_torch_s_setting():
     torch.set_float32_matmul_precision("high")
     try:
-        metrics, rows = evaluate(
-            tmp_path / "model", tmp_path / "val.jsonl", list(PROTOCOLS), precision="float32", world=ALONE
-        )
+        with hellaswag._precision("float32", ALONE.device):
+            assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert len(rows) == len(examples) and len(metrics) == 12
-    assert list(rows[0]) == [
-        *("ind", "label", "prediction", "prediction_norm", "log_likelihoods", "tokens", "harness_prediction"),
-        *("harness_prediction_norm", "harness_log_likelihoods", "harness_characters"),
-    ]
 
 
 # --- examples ------------------------------------------------------------------------------------------------------
@@ -205,11 +190,8 @@ def test_a_checkpoint_is_scored_under_both_protocols_and_torch_s_setting_for_tf3
     ("change", "message"),
     [
         ({"label": 4}, "label = 4"),
-        ({"label": "2"}, "label = '2'"),
-        ({"label": None}, "label = None"),
         ({"endings": ["a", "b", "c"]}, "endings = "),
         ({"endings": ["a", "b", "c", 4]}, r"endings.3 = 4"),
-        ({"ctx": ""}, "ctx = ''"),
     ],
     ids=str,
 )
@@ -222,28 +204,12 @@ def test_a_malformed_example_is_named(tmp_path, change, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["ind", "activity_label", "ctx", "endings", "label"])
-def test_a_missing_key_is_named(tmp_path, key):
-    incomplete = row()
-    del incomplete[key]
+@pytest.mark.parametrize(("text", "message"), [("", "no examples"), ('{"ind": 7}', "line 1: ctx is missing")])
+def test_an_empty_file_or_a_missing_key_is_an_error(tmp_path, text, message):
     path = tmp_path / "val.jsonl"
-    path.write_text(json.dumps(incomplete) + "\n")
-    with pytest.raises(InputError, match=f"line 1: {key} is missing"):
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
         read(path)
-
-
-def test_an_empty_file_is_an_error(tmp_path):
-    path = tmp_path / "val.jsonl"
-    path.touch()
-    with pytest.raises(InputError, match="no examples"):
-        read(path)
-
-
-@pytest.mark.realdata
-def test_real_examples_are_read(real_data):
-    examples = read(real_data / "hellaswag" / "hellaswag_val_first1000.jsonl")
-    assert len(examples) == 1000
-    assert all(PROTOCOLS["harness"].format(example).context.startswith(example.activity_label) for example in examples)
 
 
 def test_a_model_whose_log_likelihoods_are_not_finite_is_an_error(tokenizer, examples):

@@ -23,7 +23,7 @@ ROWS = [
     {"instruction": "Repeat.", "input": "abc", "output": "abc"},
     {"instruction": "Greet.", "input": "", "output": "Good morning to you all."},
 ]
-SPACED = [{**row, "output": f" {row['output']}\n"} for row in ROWS]  # an answer is rid of what is around it
+SPACED = [{**row, "output": f" {row['output']}\n"} for row in ROWS]  # answers are stripped
 LONG = {"instruction": "Tell.", "input": "", "output": "x" * 300}
 LORA = {"rank": 4, "alpha": 8.0, "targets": ["attn.c_attn", "mlp.c_fc"]}
 
@@ -141,7 +141,7 @@ def test_a_judge_scores_the_answers_of_both_models(tmp_path):
 def test_a_judge_that_fails_costs_no_more_than_the_steps_since_the_last_checkpoint(tmp_path):
     with judging(401) as (judge, _), pytest.raises(InputError, match="401"):
         tuned(tmp_path, judge=judge.model_dump())
-    assert not list(tmp_path.iterdir())  # told before training
+    assert not list(tmp_path.iterdir())  # the error comes before training
     with judging("1", "2", 401) as (judge, _), pytest.raises(InputError, match="401"):
         tuned(tmp_path, judge=judge.model_dump())
     assert [path.name for path in Checkpoints(tmp_path).paths()] == ["step_00000008.pt", "step_00000004.pt"]

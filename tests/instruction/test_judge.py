@@ -66,7 +66,6 @@ def test_temporary_failures_are_retried(fault):
         ([302], "HTTP 302 Found"),
         (["hang up"] * 4, "RemoteProtocolError: Server disconnected without sending a response."),
         ([b"<html>"], "the reply does not follow OpenAI's chat API"),
-        ([b'{"choices": []}'], "the reply does not follow OpenAI's chat API"),
         ([b'{"choices": [{"message": {"content": 85}}]}'], "the reply does not follow OpenAI's chat API"),
     ],
     ids=str,

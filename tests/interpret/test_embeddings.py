@@ -45,13 +45,6 @@ def test_cosines_of_known_angles():
     np.testing.assert_allclose(embeddings.cosines(rows), expected, atol=1e-12)
 
 
-def test_the_norms_are_those_of_the_rows():
-    model = small_model()
-    kept = embeddings.embeddings(model)
-    np.testing.assert_allclose(kept.norms, np.linalg.norm(model.wte.weight.detach().numpy(), axis=1), rtol=1e-5)
-    assert kept.wpe.shape == (16, 32)
-
-
 # --- tokens --------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints in and out of Hugging Face's layout, and what is said of those that do not fit."""
+"""Checkpoints in Hugging Face's layout, read and written, and the errors for those that do not fit."""
 
 import json
 import shutil
@@ -119,7 +119,7 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("message", BREAKAGES)
-def test_what_does_not_fit_is_named_in_one_line(saved, message):
+def test_an_error_names_what_does_not_fit_in_one_line(saved, message):
     BREAKAGES[message](saved)
     with pytest.raises(InputError, match=message) as caught:
         checkpoint.load(saved)
@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_named_in_one_line(saved, message):
         ("tie_word_embeddings", False),
     ],
 )
-def test_a_setting_that_we_do_not_compute_is_refused(tmp_path, key, value):
+def test_an_unsupported_setting_is_refused(tmp_path, key, value):
     checkpoint.save(GPT(CONFIG), tmp_path)
     config = read_json(tmp_path / "config.json")
     write_json(tmp_path / "config.json", {**config, key: value})
@@ -145,6 +145,6 @@ def test_a_setting_that_we_do_not_compute_is_refused(tmp_path, key, value):
         checkpoint.load(tmp_path)
 
 
-def test_whoever_may_read_the_configuration_may_read_the_weights(model, tmp_path):
+def test_the_weights_have_the_permissions_of_the_configuration(model, tmp_path):
     checkpoint.save(model, tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode

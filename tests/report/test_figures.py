@@ -3,7 +3,6 @@
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
-import pytest
 
 from gpt2.report import attention_figures, embedding_figures, figures
 from tests.report.inputs import CONTROLS, MODELS, csv
@@ -43,21 +42,6 @@ def test_figures_are_well_formed_stable_and_hold_hostile_tokens_as_text():
     for token in TOKENS:
         assert svg_texts(drawn["strongest"]).count(token) == 8  # four heads, two sides
         assert svg_texts(drawn["rollout"]).count(token) == 2
-
-
-def test_the_mapping_shows_the_position_of_the_largest_weight_where_there_is_room():
-    heads = np.zeros((2, 2, 3, 3))
-    heads[..., 0, 0] = heads[..., 1, 0] = heads[..., 2, 1] = 1
-    texts = svg_texts(attention_figures.mapping(heads, ["a", "b", "c"]))
-    assert (texts.count("0"), texts.count("1"), texts.count("2")) == (2 * 4, 4, 0)
-    many = svg_texts(attention_figures.mapping(np.tile(heads, (4, 4, 1, 1)), ["a", "b", "c"]))
-    assert (many.count("0"), many.count("1")) == (1, 1)  # only the numbers of the layers
-
-
-def test_at_most_128_positions_are_drawn():
-    long, short = (embedding_figures.position_cosines({"trained": np.eye(T)}) for T in (1024, 128))
-    assert "position (1 in 8 shown)" in svg_texts(long) and "position" in svg_texts(short)
-    assert len(long) == pytest.approx(len(short), rel=0.2)
 
 
 def test_labels_of_a_confusion_matrix_may_be_anything():

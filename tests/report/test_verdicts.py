@@ -1,4 +1,4 @@
-"""Claims: each turns at its threshold, and what was not measured does not count as a pass."""
+"""Claims: each changes at its threshold, and a claim that was not measured does not pass."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ from tests.report.inputs import OPENAI_WEIGHTS, WHOLE_HELLASWAG, fineweb_edu, in
         ("completions", "hellaswag", "acc_norm", 0.271, 0.269),
     ],
 )
-def test_a_verdict_turns_at_its_threshold(claim, section, metric, passes, fails):
+def test_a_verdict_changes_at_its_threshold(claim, section, metric, passes, fails):
     data = inputs()
     for value, expected in ((passes, PASS), (fails, FAIL)):
         data[section]["metrics"][metric] = value
@@ -38,7 +38,7 @@ def test_the_expected_initial_loss_grows_with_the_width(n_embd):
 @pytest.mark.parametrize(
     ("case", "claim"), [(0, "logits"), (1, "greedy_tokens"), (2, "sampled_tokens"), (3, "gradients"), (4, None)]
 )
-def test_one_failing_case_fails_its_claim_and_the_one_of_all(case, claim):
+def test_one_failing_case_fails_its_claim_and_the_overall_claim(case, claim):
     data = inputs()
     claims = ("logits", "greedy_tokens", "sampled_tokens", "gradients", "parity")
     assert [verdict_of(data, name) for name in claims] == [PASS] * 5
@@ -67,7 +67,7 @@ def test_openai_s_score_is_compared_only_under_its_own_protocol(protocol, metric
         assert verdict_of(other, claim) == NOT_RUN
 
 
-def test_openai_s_loss_stands_only_beside_its_corpus_vocabulary_and_context():
+def test_openai_s_loss_is_shown_only_for_its_corpus_vocabulary_and_context():
     data = fineweb_edu()
     assert loss_reference(data) == ("FineWeb-Edu", 3.292)
     assert "The green line is the published loss" in section_of(data, "training")

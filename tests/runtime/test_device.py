@@ -1,4 +1,4 @@
-"""Which arithmetic a device is found to have."""
+"""The arithmetic that a device supports."""
 
 import sys
 

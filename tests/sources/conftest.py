@@ -1,4 +1,4 @@
-"""A hub that serves what a test adds to it, with a cache and a login of its own."""
+"""A hub that serves the files that a test adds to it, with a separate cache and login."""
 
 import pytest
 from huggingface_hub import constants

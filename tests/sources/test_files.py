@@ -1,4 +1,4 @@
-"""Which files are read: of a folder, and of a repository, which gives the same rows as a folder with the same files."""
+"""The files that are read from a folder and from a repository: equal files give equal rows."""
 
 from pathlib import Path
 
@@ -6,14 +6,12 @@ import pytest
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import read_json, sha256
-from gpt2.config.data import ClassificationDataParams, CorpusParams, HellaSwagDataParams, InstructionsDataParams
+from gpt2.config.data import ClassificationDataParams, CorpusParams
 from gpt2.sources.corpus import write_parts
 from gpt2.sources.files import local_files
-from gpt2.sources.hellaswag import read_completions
-from gpt2.sources.labelled import read_classification, read_instructions
+from gpt2.sources.labelled import read_classification
 from tests.sources.test_corpus import ROWS
-from tests.sources.test_hellaswag import row as completion
-from tests.sources.test_labelled import ALPACA, TEST, TRAIN
+from tests.sources.test_labelled import TEST, TRAIN
 from tests.sources.test_tables import write
 
 CARD = b"""---
@@ -72,21 +70,6 @@ def test_classification(serve):
     assert str(caught.value) == "data.classification.val = 'dev': owner/set has the splits train, validation"
 
 
-def test_instructions(serve):
-    folder = serve({"alpaca.json": ALPACA})
-    rows, manifest = read_instructions(InstructionsDataParams(source="hub", repo="owner/set"), NOWHERE)
-    local_rows, local_manifest = read_instructions(InstructionsDataParams(source="local", train="*.json"), folder)
-    assert rows == local_rows and without_origin(manifest) == without_origin(local_manifest)
-
-
-def test_completions(serve):
-    folder = serve({"data/validation.parquet": [completion(ind=i) for i in range(5)]})
-    rows, manifest = read_completions(HellaSwagDataParams(source="hub", repo="owner/set"), NOWHERE)
-    local_rows, local_manifest = read_completions(HellaSwagDataParams(source="local"), folder)
-    assert rows == local_rows and without_origin(manifest) == without_origin(local_manifest)
-    assert manifest["selection"] == {"config": None, "split": "validation"}
-
-
 @pytest.mark.parametrize(
     ("hub_params", "files", "changes", "read"),
     [
@@ -113,7 +96,7 @@ def test_corpus(serve, hub, tmp_path, hub_params, files, changes, read):
     assert not any(hub.downloads(path) for path in ("data/1.parquet", "more.jsonl") if path not in read)
 
 
-def test_a_folder_holds_what_its_globs_may_name(tmp_path):
+def test_globs_choose_the_files_of_a_folder(tmp_path):
     for name in ("b.csv", "a.csv", "a[1].csv", "deep/c.csv", ".hidden.csv", "d.csv/e", "read.me"):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / name).touch()

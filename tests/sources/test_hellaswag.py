@@ -1,7 +1,5 @@
 """HellaSwag from tables, in its own schema."""
 
-import json
-
 import pytest
 
 from gpt2.common.errors import InputError
@@ -44,9 +42,7 @@ def test_the_label_becomes_a_number_and_other_columns_stay(tmp_path, suffix):
     ("changes", "message"),
     [
         ({"label": ""}, "label = '': expected a whole number; a split whose labels are hidden cannot be scored"),
-        ({"label": "4"}, "label = '4': Input should be less than 4"),
         ({"endings": ["a", "b"]}, "endings = ['a', 'b']: List should have at least 4 items after validation, not 2"),
-        ({"ctx": ""}, "ctx = '': String should have at least 1 character"),
         ({"ind": "first"}, "ind = 'first': Input should be a valid integer"),
     ],
 )
@@ -61,11 +57,3 @@ def test_no_rows(tmp_path):
     write(tmp_path / "a.jsonl", [])
     with pytest.raises(InputError, match=r"^data.hellaswag: no examples in .*/a.jsonl$"):
         read(tmp_path)
-
-
-@pytest.mark.realdata
-def test_real_examples_come_through_unchanged(real_data):
-    rows, manifest = read(real_data / "hellaswag")
-    (path,) = (real_data / "hellaswag").iterdir()
-    assert rows == [json.loads(line) for line in path.read_text().splitlines()]
-    assert len(rows) == manifest["splits"]["val"] == 1000

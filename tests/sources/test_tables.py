@@ -14,22 +14,11 @@ from hypothesis import strategies as st
 from gpt2.common.errors import InputError
 from gpt2.sources.tables import SUFFIXES, label_names, read_rows
 
-# Texts that a reader could take for numbers, dates, truths or missing values.
+# Texts that a reader could take for numbers, dates, booleans or missing values.
 WORDS = [
-    "NA",
-    "007",
-    "1e5",
-    "None",
-    "2024-01-02",
-    "true",
     "",
-    "nan",
-    "null",
     " 1 ",
-    "NULL",
-    "-",
-    "inf",
-    "2024-01-02T03",
+    *["NA", "007", "1e5", "None", "2024-01-02", "2024-01-02T03", "true", "nan", "null", "NULL", "-", "inf"],
 ]
 ROWS = [
     {"text": 'A "quote", and a comma', "label": "0"},
@@ -78,14 +67,6 @@ def test_any_text_survives_csv_and_json_lines(tmp_path_factory, texts):
         assert read(path) == rows
 
 
-def test_numbers_stay_numbers_and_lists_lists(tmp_path):
-    rows = [{"text": None, "label": 3}, {"text": ["a", "b"], "label": 2}]
-    write(tmp_path / "a.jsonl", rows)
-    assert read(tmp_path / "a.jsonl") == rows
-    pd.DataFrame({"text": [["a"], None], "label": [3, 2]}).to_parquet(tmp_path / "a.parquet")
-    assert read(tmp_path / "a.parquet") == [{"text": ["a"], "label": 3}, {"text": None, "label": 2}]
-
-
 def test_a_csv_field_may_hold_lines_and_be_huge(tmp_path):
     long = "x" * 300_000
     (tmp_path / "a.csv").write_text(f'text,label\n"one\ntwo",1\n\n{long},0\n')
@@ -105,41 +86,20 @@ def test_json_lines_may_be_called_json(tmp_path):
         ("a.txt", b"text", "a.txt: expected a file that ends in one of .parquet, .jsonl, .json, .csv, .tsv"),
         ("a.parquet", b"PAR1 and so on PAR1", "a.parquet: cannot be read after row 0: "),
         ("a.csv", b"", "a.csv: cannot be read after row 0: expected a header"),
-        (
-            "a.csv",
-            b"text,label\na,1\nb\n",
-            "a.csv: cannot be read after row 1: expected 2 values, as in the header, in",
-        ),
-        ("a.tsv", b"text\tlabel\na\t1\t2\n", "a.tsv: cannot be read after row 0: expected 2 values, as in the header"),
+        ("a.csv", b"text,label\na,1\nb\n", "a.csv: cannot be read after row 1: expected 2 values, as in the header"),
         ("a.csv", b'text,label\na,1\n"b,2\n', "a.csv: cannot be read after row 1: unexpected end of data"),
         ("a.csv", b"text,label\na,1\nb\xff,2\n", "a.csv: cannot be read after row 1: 'utf-8' codec can't decode"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}', "a.jsonl: cannot be read after row 1: 'utf-8' codec can't"),
         ("a.jsonl", b'"a"\n', "a.jsonl, row 1: expected an object, found str"),
         ("a.jsonl", b'\n{"text": \n', "a.jsonl: cannot be read after row 0: Expecting value"),
         ("a.jsonl", b"[" * 100_000, "a.jsonl: cannot be read after row 0: maximum recursion depth"),
-        ("a.jsonl", b'{"text": "\\ud800"}', "a.jsonl: cannot be read after row 0: 'utf-8' codec can't encode"),
-        ("a.json", b'[{"text": "a"}, 2]', "a.json, row 2: expected an object, found int"),
         ("a.json", b'[{"text": "a"', "a.json: cannot be read after row 0: "),
     ],
 )
-def test_what_is_malformed_is_one_line(tmp_path, name, content, message):
+def test_an_error_for_a_malformed_table_is_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as caught:
         read(tmp_path / name)
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
-
-
-def test_damaged_parquet(tmp_path):
-    path = tmp_path / "a.parquet"
-    invalid = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
-    pq.write_table(pa.table({"text": invalid}), path)
-    with pytest.raises(InputError, match=r"^a.parquet: cannot be read after row 0: 'utf-8' codec can't decode byte"):
-        read(path)
-    pq.write_table(pa.table({"text": [str(i) for i in range(9999)]}), path, compression="zstd")
-    content = path.read_bytes()
-    path.write_bytes(content[:1000] + bytes(5000) + content[6000:])
-    with pytest.raises(InputError, match=r"^a.parquet: cannot be read after row \d+: .*$"):
-        read(path)
 
 
 def test_label_names_as_datasets_writes_them(tmp_path):

@@ -14,7 +14,7 @@ from tests.repository import Clone, Repository
 def finished(tmp_path_factory) -> Path:
     """A repository in which the chain has run and is committed. Tests work in clones of it.
 
-    pytest-xdist gives each worker a session of its own: the first worker runs the chain, the others wait for it.
+    With pytest-xdist each worker has its own session: the first worker runs the chain, the others wait for it.
     """
     base = tmp_path_factory.getbasetemp()
     place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished-chain"

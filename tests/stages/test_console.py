@@ -17,7 +17,7 @@ SKIPPED = {  # pattern of a command: why the block that has it does not run
     r"^(GPT2_REAL_DATA=\S+ )?make\b|apt-get|-m pytest": "installs the environment or runs these tests",
     r"benchmarks\.|kill_chain": "takes minutes and compares nothing that a page shows",
     r"profile (gpt2-124m|finetune-openai)|rehearsal|data/models/gpt2": "needs the hub, and a GPU",
-    r"--nnodes": "needs several machines",
+    r"--nnodes|git push": "needs another machine",
     r"judge\.url": "needs a server with a language model",
 }
 VARIES = {  # pattern of a command: why only the fact that it prints something is checked
@@ -71,16 +71,20 @@ def missing(example: Example, printed: list[str]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if console_blocks(read(page))])
+def executed(page: str) -> list[Example]:
+    """The examples of a page whose blocks are not skipped."""
+    blocks = console_blocks(read(page))
+    skipped = [any(re.search(pattern, e.command) for e in block for pattern in SKIPPED) for block in blocks]
+    return [example for block, skip in zip(blocks, skipped, strict=True) if not skip for example in block]
+
+
+@pytest.mark.parametrize("page", filter(executed, PAGES))
 def test_the_commands_of_a_page_print_what_it_shows(page, finished, tmp_path):
     clone = Clone(finished, tmp_path)
     readers_files(clone.path)
-    blocks = console_blocks(read(page))
-    skipped = [any(re.search(p, e.command) for e in block for p in SKIPPED) for block in blocks]
-    examples = [e for block, skip in zip(blocks, skipped, strict=True) if not skip for e in block]
-    results = run(examples, clone)
-    assert len(results) == len(examples)
-    for example, (status, printed) in zip(examples, results, strict=True):
+    results = run(executed(page), clone)
+    assert len(results) == len(executed(page))
+    for example, (status, printed) in zip(executed(page), results, strict=True):
         output = "\n".join(printed)
         where = f"{page}: $ {example.command}\nended with status {status} and printed:\n{output[-3000:]}"
         assert status == 0 or example.shown or "nothing to commit" in output, where

@@ -81,16 +81,6 @@ def test_two_models_and_openai_s_are_compared(repository):
         ElementTree.fromstring(svg)
 
 
-def test_without_openai_s_weights_two_models_are_shown(repository):
-    reports = run()
-    data = read_json(reports / "attention.json")
-    assert [model["title"] for model in data["models"]] == ["this run", "random initialization"]
-    assert read_jsonl(reports / "neighbours.jsonl") == []
-    metrics = read_json(reports / "metrics.json")
-    assert metrics["mean_entropy"] < metrics["mean_entropy_initial"]
-    assert metrics["wpe_smoothness_initial"] == pytest.approx(2, abs=0.3)
-
-
 def test_a_prompt_too_long_for_one_of_the_models_is_named(repository):
     add_openai(repository / "data/models/gpt2")
     params = (repository / "params.yaml").read_text()

@@ -83,7 +83,7 @@ def test_groups_of_files_are_in_order_and_large_enough(tmp_path):
     st.sets(st.text(st.characters(codec="utf-8"), min_size=1), min_size=2, max_size=8),
     st.sampled_from([1e-6, 0.01, 0.49]),
 )
-def test_a_small_corpus_has_both_splits_whatever_the_order(tmp_path_factory, texts, heldout):
+def test_a_small_corpus_has_both_splits_in_any_order(tmp_path_factory, texts, heldout):
     splits = []
     for order in (sorted(texts), sorted(texts, reverse=True)):
         directory = tmp_path_factory.mktemp("corpus")

@@ -20,7 +20,7 @@ from gpt2.tokenizer.bpe import train_bpe
 from gpt2.tokenizer.tokenizer import EOT, Tokenizer
 from gpt2.tokens.shards import BINS, TokenStream, histogram, open_shard, read_manifest
 from tests.conftest import ROOT
-from tests.small import byte_tokenizer, exit_status, write_shards
+from tests.small import byte_tokenizer, write_shards
 from tests.tokenizer.test_bpe import ENGLISH
 
 TEXTS = {"train": [*ENGLISH, EOT, *ENGLISH[:2]], "val": ["one", "two words", ENGLISH[0]]}
@@ -87,14 +87,12 @@ def edit(path: Path, change) -> None:
     [
         (lambda path: path.unlink(), r"train_000001\.npy: No such file or directory"),
         (lambda path: path.write_bytes(b""), r"train_000001\.npy: not a whole npy file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:50]), r"train_000001\.npy: not a whole npy file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), r"train_000001\.npy: not a whole npy file"),
         (lambda path: resave(path, lambda a: a[:12]), r"train_000001\.npy: .* shape \(12,\), expected .* \(1000,\)"),
         (
             lambda path: resave(path, lambda a: a.astype(np.int32)),
             r"train_000001\.npy: contains int32 of shape \(1000,\)",
         ),
-        (lambda path: resave(path, lambda a: a[None]), r"train_000001\.npy: contains uint16 of shape \(1, 1000\)"),
     ],
 )
 def test_a_shard_that_is_not_as_the_manifest_says(tokens, tokenizer, damage, message):
@@ -199,13 +197,6 @@ def test_the_command_verify(tokens, capsys):
     out, err = capsys.readouterr()
     last = err.splitlines()[-1]  # after progress bars
     assert out == "" and last.startswith("error: ") and "train_000001.npy" in last
-
-
-@pytest.mark.parametrize("arguments", [[], ["count", "x"], ["verify"]])
-def test_a_wrong_command_is_one_line(arguments, capsys):
-    assert exit_status(main, arguments) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("error: ") and err.count("\n") == 1
 
 
 def test_the_command_stats(tokens, capsys):

@@ -1,4 +1,4 @@
-"""Batches: each sample once an epoch, the same for every way of cutting them, of like lengths."""
+"""Batches: each sample once per epoch, similar lengths together, the same order for the same seed and step."""
 
 import math
 
@@ -19,8 +19,8 @@ def padding(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
 
 
 @given(n=st.integers(1, 40), batch_size=st.integers(1, 12), varied=st.booleans(), seed=st.integers(0, 9))
-def test_every_sample_comes_once_an_epoch(n, batch_size, varied, seed):
-    """In any number of first batches, the counts of any two samples differ by at most one."""
+def test_every_sample_comes_once_per_epoch(n, batch_size, varied, seed):
+    """After any number of batches, the counts of any two samples differ by one at most."""
     order = BatchOrder(n, batch_size, seed, SHORT_TO_LONG[:n] if varied else None)
     counts = np.zeros(n, dtype=int)
     for step in range(3 * math.lcm(n, batch_size) // batch_size):
@@ -31,7 +31,7 @@ def test_every_sample_comes_once_an_epoch(n, batch_size, varied, seed):
 
 
 @given(n=st.integers(1, 300), batch_size=st.integers(1, 20))
-def test_samples_of_one_length_are_no_others_than_those_without(n, batch_size):
+def test_equal_lengths_give_the_batches_of_no_lengths(n, batch_size):
     """Sorting only ever moves samples between the batches of a chunk, and never across epochs."""
     plain, alike = BatchOrder(n, batch_size, 1), BatchOrder(n, batch_size, 1, np.full(n, 7))
     steps = range(math.lcm(n, batch_size) // batch_size)
@@ -39,7 +39,7 @@ def test_samples_of_one_length_are_no_others_than_those_without(n, batch_size):
     assert batches[0] == batches[1]
 
 
-def test_batches_of_like_lengths_need_little_padding():
+def test_batches_of_similar_lengths_need_little_padding():
     order, plain = BatchOrder(3000, 32, 0, SHORT_TO_LONG), BatchOrder(3000, 32, 0)
     found, without = ([source.ids(step) for step in range(200)] for source in (order, plain))
     assert padding(SHORT_TO_LONG, found) < 0.25 * padding(SHORT_TO_LONG, without)
@@ -48,7 +48,7 @@ def test_batches_of_like_lengths_need_little_padding():
 
 
 def test_short_and_long_batches_take_turns():
-    """Sorted alone they would come as a rising wave, and the model would see long samples for many steps."""
+    """If they were only sorted, the model would see long samples for many steps in a row."""
     order = BatchOrder(3000, 32, 0, SHORT_TO_LONG)
     means = np.array([SHORT_TO_LONG[order.ids(step)].mean() for step in range(90)])
     assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.3

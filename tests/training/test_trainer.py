@@ -146,7 +146,7 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept(tmp_path):
     assert torch.equal(run.model.wpe.weight, frozen) and "wpe.weight" not in run.best
 
 
-def test_without_it_the_last_weights_stay(tmp_path):
+def test_without_keep_best_the_last_weights_stay(tmp_path):
     shown: list[torch.Tensor] = []
     run = trainer(tmp_path, scripted([5.0, 2.0, 3.0, 4.0], shown))
     assert run.fit().best_step == 4
@@ -157,8 +157,8 @@ def test_without_it_the_last_weights_stay(tmp_path):
     ("losses", "patience", "end"),
     [
         ([5, 4, 3, 2, 1], 1, 16),
-        ([5, 4, 4, 4, 4], 2, 12),  # as low is not lower
-        ([5, 6, 4, 6, 6], 2, 16),  # the count begins anew
+        ([5, 4, 4, 4, 4], 2, 12),  # an equal loss is not lower
+        ([5, 6, 4, 6, 6], 2, 16),  # the count restarts
         ([5, 6, 6, 6, 6], 1, 4),
         ([5, 6, 6, 6, 6], None, 16),
     ],
@@ -213,7 +213,7 @@ def test_divergence_stops_the_run_and_names_the_last_good_checkpoint(tmp_path):
     assert all(tensor.isfinite().all() for tensor in weights)
 
 
-def test_a_checkpoint_of_another_model_is_told(tmp_path):
+def test_an_error_names_a_checkpoint_of_another_model(tmp_path):
     begun = trainer(tmp_path)
     begun.checkpoints.save(5, {"model": {"wte.weight": torch.zeros(2)}})
     with pytest.raises(InputError, match=r"step_00000005\.pt: not a checkpoint of this run; delete it"):
@@ -236,7 +236,7 @@ def test_a_spike_exceeds_the_losses_of_the_window_before():
     assert not is_spike([{"loss": loss} for loss in (*losses[1:], 100)])  # too early to tell
 
 
-def test_weights_that_are_not_numbers_are_told_before_training(tmp_path):
+def test_weights_that_are_not_finite_are_reported_before_training(tmp_path):
     begun = trainer(tmp_path)
     with torch.no_grad():
         begun.model.wte.weight[0, 0] = np.nan

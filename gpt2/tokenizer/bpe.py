@@ -68,7 +68,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> list[Merge]:
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
-    """Counts each word. The rest of training handles each distinct word once, however frequent it is."""
+    """Counts each distinct word. The rest of training handles it once, however frequent it is."""
     find_words = regex.compile(SPLIT_PATTERN).findall
     frequencies: Counter[str] = Counter()
     for text in texts:

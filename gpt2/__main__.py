@@ -5,13 +5,13 @@ from functools import partial
 
 from gpt2.commands.cli import run, start
 
-COMMANDS = {  # each is a module of gpt2/commands, imported only when it is asked for
+COMMANDS = {  # each is a module of gpt2/commands, imported only when it runs
     "generate": "continue a text, or answer an instruction",
     "classify": "label texts",
     "perplexity": "measure how well a model predicts texts",
     "hellaswag": "score a model on HellaSwag",
     "attention": "write a page that shows what each head attends to",
-    "shards": "verify token shards, or describe what they hold",
+    "shards": "verify token shards, or show their totals",
 }
 
 
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     name, *arguments = argv or ["--help"]
     if name in ("-h", "--help"):
         lines = (f"  {command:<12}{what}" for command, what in COMMANDS.items())
-        print("usage: python -m gpt2 COMMAND ...\n", *lines, "\npython -m gpt2 COMMAND --help says more.", sep="\n")
+        print("usage: python -m gpt2 COMMAND ...\n", *lines, "\npython -m gpt2 COMMAND --help: its options", sep="\n")
         return 0
     if name not in COMMANDS:
         print(f"error: {name!r}: no such command; expected one of {', '.join(COMMANDS)}", file=sys.stderr)

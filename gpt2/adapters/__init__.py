@@ -1,1 +1,1 @@
-"""What fine-tuning puts on a GPT-2: LoRA, a classification head."""
+"""Modules that fine-tuning adds to GPT-2: LoRA and a classification head."""

@@ -34,7 +34,7 @@ class LoRALinear(nn.Module):
         return self.base(x) + F.linear(F.linear(x, self.lora_A), self.lora_B) * self.scale
 
     def merged(self) -> nn.Linear:
-        """A plain layer that computes the same: W + (alpha / r) B A, summed in float64 and rounded once."""
+        """A plain layer with the same output: W + (alpha / r) B A, summed in float64 and rounded once."""
         update = self.scale * self.lora_B.double() @ self.lora_A.double()  # (O, I)
         plain = copy.deepcopy(self.base)
         plain.weight.copy_(self.base.weight.double() + update)
@@ -47,7 +47,7 @@ def adapters(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
 
 
 def add_lora(model: GPT, params: LoRAParams) -> None:
-    """Freezes the model and gives the target layers of every block an adapter to train."""
+    """Freezes the model and adds a trainable adapter to the target layers of every block."""
     model.requires_grad_(False)
     for block in model.h:
         for target in params.targets:
@@ -60,7 +60,7 @@ def add_lora(model: GPT, params: LoRAParams) -> None:
 def merge(model: GPT) -> dict[str, LoRALinear]:
     """Replaces every adapter by a plain layer, so that the model is a plain GPT-2; returns the adapters.
 
-    The adapters keep the frozen weights as they were: `unmerge` puts them back.
+    The adapters keep the frozen weights unchanged; `unmerge` restores them.
     """
     merged = dict(adapters(model))
     for name, adapter in merged.items():
@@ -69,7 +69,7 @@ def merge(model: GPT) -> dict[str, LoRALinear]:
 
 
 def unmerge(model: GPT, merged: dict[str, LoRALinear]) -> None:
-    """Undoes `merge`, which returned `merged`: weights and outputs are those before it, bit for bit."""
+    """Undoes the `merge` that returned `merged`: weights and outputs are again, bit for bit, those before it."""
     for name, adapter in merged.items():
         model.set_submodule(name, adapter)
 

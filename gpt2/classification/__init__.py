@@ -1,1 +1,1 @@
-"""The second task: say which label a text has."""
+"""Fine-tuning a classifier: training and metrics."""

@@ -25,7 +25,7 @@ from gpt2.training.trainer import History, Trainer, trainable_parameters
 # --- data ----------------------------------------------------------------------------------------------------------
 
 
-class LabelledTexts:
+class LabeledTexts:
     """Texts and labels as samples. Texts longer than the context are cut and counted in `truncated`."""
 
     def __init__(self, rows: list[dict], labels: list[str], tokenizer: Tokenizer, block_size: int):
@@ -96,14 +96,14 @@ def finetune(
     diverges.
     """
     data = {
-        split: LabelledTexts(rows[split], labels, tokenizer, base.config.block_size)
+        split: LabeledTexts(rows[split], labels, tokenizer, base.config.block_size)
         for split in ("train", "val", "test")
     }
     torch.manual_seed(seed)
     model = GPTClassifier(base, len(labels), tokenizer.eot)
     freeze(model, params)
     sizes = trainable_parameters(model)
-    bag_of_words = bag_of_words_accuracy(rows["train"], rows["test"])  # before training, which a failure would waste
+    bag_of_words = bag_of_words_accuracy(rows["train"], rows["test"])  # first, so that a failure wastes no training
     history = Trainer(
         model,
         data["train"],
@@ -135,8 +135,8 @@ def finetune(
     return Classified(model, history, metrics, classes, predictions(log_probs, rows["test"], labels))
 
 
-def loss_and_accuracy(model: GPTClassifier, data: LabelledTexts, batch_size: int) -> dict[str, float]:
-    """Mean loss in nats per text, and the share of texts whose label is predicted."""
+def loss_and_accuracy(model: GPTClassifier, data: LabeledTexts, batch_size: int) -> dict[str, float]:
+    """Mean loss in nats per text, and the share of texts whose label is predicted correctly."""
     log_probs, actual = predict(model, data.ids, batch_size), np.array(data.labels)
     correct = log_probs.argmax(axis=1) == actual
     return {"loss": -float(log_probs[np.arange(len(actual)), actual].mean()), "accuracy": float(correct.mean())}

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 from sklearn.pipeline import make_pipeline
 
-RESAMPLES = 1000  # of the bootstrap
-WEIGHTS = 5_000_000  # of the baseline, at most; its solver needs about twenty times as many numbers
+RESAMPLES = 1000  # number of bootstrap resamples
+WEIGHTS = 5_000_000  # maximum number of weights of the baseline; its solver stores about twenty numbers per weight
 WORDS = r"\w+|[^\w\s]"  # words and punctuation marks: a text that is not empty has at least one
 
 
@@ -38,7 +38,7 @@ def scores(actual: np.ndarray, predicted: np.ndarray, seed: int) -> dict[str, fl
 
 def by_class(actual: np.ndarray, predicted: np.ndarray, labels: list[str]) -> list[dict]:
     """One row per label: the number of texts that have it and that are predicted to have it, precision and recall with
-    their standard errors, and F1. A ratio of no texts is None."""
+    their standard errors, and F1. A ratio over no texts is None."""
     numbers = np.arange(len(labels))
     table = precision_recall_fscore_support(actual, predicted, labels=numbers, zero_division=np.nan)
     made = np.bincount(predicted, minlength=len(labels))
@@ -61,14 +61,14 @@ def by_class(actual: np.ndarray, predicted: np.ndarray, labels: list[str]) -> li
 
 
 def stderr(share: float | None, n: int) -> float | None:
-    """Standard error of a share of n texts, sqrt(p (1 - p) / (n - 1)); 0 for one text, None for none."""
+    """Standard error of a share of n texts, sqrt(p (1 - p) / (n - 1)); 0 for one text, None if the share is None."""
     return None if share is None else math.sqrt(share * (1 - share) / max(n - 1, 1))
 
 
 def bag_of_words_accuracy(train: list[dict], test: list[dict]) -> float:
     """Accuracy of a logistic regression on word counts, trained on the same texts.
 
-    It shows what can be reached without GPT-2 and without the order of words. The regularization is scikit-learn's
+    It shows which accuracy is possible without GPT-2 and without word order. The regularization is scikit-learn's
     default. The words are those of the training texts, or the most common of them if there are thousands of labels.
     """
     labels = [row["label"] for row in train]

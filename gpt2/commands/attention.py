@@ -32,7 +32,7 @@ def parser() -> Parser:
     add = parser.add_argument
     model = "checkpoint directory with its tokenizer; may be repeated"
     prompt = "a text of 3 to 128 tokens that the models read; may be repeated"
-    seed = "for the random tokens that scores are measured on; default: %(default)s"
+    seed = "seed for the random tokens on which heads are scored; default: %(default)s"
     add("--model", type=Path, action="append", required=True, metavar="DIR", help=model)
     add("--prompt", action="append", required=True, metavar="TEXT", help=prompt)
     add("--out", type=Path, required=True, metavar="FILE", help="the page to write")

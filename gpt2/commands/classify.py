@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     """Runs the command."""
     texts = [argument_text(text) for text in args.texts]
     if "-" in texts and len(texts) > 1:
-        raise InputError("-: expected no other texts beside it, because it reads them from standard input")
+        raise InputError("-: expected no other texts, because - reads them from standard input")
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise InputError(f"text {number} of {len(texts)} = {text!r}: expected a text that is not empty")

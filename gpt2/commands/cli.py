@@ -47,7 +47,7 @@ def check_out(path: Path) -> None:
 
 
 def run(command: str, arguments: list[str]) -> int:
-    """Runs a command, a module of this room; returns its exit status. Of several processes the first reports errors."""
+    """Runs a command, a module of this room; returns its exit status. With several processes, only the first reports errors."""
     module = import_module(f"gpt2.commands.{command}")
     args = module.parser().parse_args(arguments)
     try:
@@ -68,6 +68,6 @@ def run(command: str, arguments: list[str]) -> int:
 
 def start(main: Callable[[], int]) -> None:
     """Runs a command's main function in this process, and exits with its status."""
-    sys.stdout.reconfigure(encoding="utf-8")  # in any locale, because texts may hold any character
+    sys.stdout.reconfigure(encoding="utf-8")  # in any locale, because texts may contain any character
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command silently
     sys.exit(main())

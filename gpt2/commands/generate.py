@@ -3,7 +3,7 @@
     python -m gpt2 generate --model data/models/pretrain --prompt "Returns the" --temperature 0.8 --top-k 50
     python -m gpt2 generate --model data/models/instruction --instruction "Name a color." --greedy
 
-Of several samples, the first is printed token by token and the others after it.
+With several samples, the first is printed token by token and the others after it.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _prompt(args: argparse.Namespace) -> tuple[str, str]:
-    """Returns the text that the model continues, and the part of it that is printed: nothing of an instruction."""
+    """Returns the text that the model continues, and the part to print, which is empty for an instruction."""
     if args.instruction is not None:
         return alpaca.prompt(argument_text(args.instruction), argument_text(args.input or "")), ""
     if args.prompt == "-":
@@ -84,17 +84,17 @@ def parser() -> Parser:
     begin.add_argument("--prompt", metavar="TEXT", help="text to continue; - reads standard input; default: none")
     begin.add_argument("--instruction", metavar="TEXT", help="instruction that a tuned model answers")
     add("--input", metavar="TEXT", help="text that the instruction refers to")
-    add("--new-tokens", type=within(int, 1), default=64, metavar="N", help=f"at most; {default}")
+    add("--new-tokens", type=within(int, 1), default=64, metavar="N", help=f"maximum number of new tokens; {default}")
     heat = parser.add_mutually_exclusive_group()
     temperature = within(float, 0, 100)
     heat.add_argument("--temperature", type=temperature, default=0.8, metavar="T", help=f"0: greedy; {default}")
     heat.add_argument("--greedy", action="store_const", const=0.0, dest="temperature", help="same as --temperature 0")
-    add("--top-k", type=within(int, 0), default=50, metavar="K", help=f"keep the K likeliest; 0: all; {default}")
+    add("--top-k", type=within(int, 0), default=50, metavar="K", help=f"keep the K likeliest tokens; 0: all; {default}")
     add("--top-p", type=within(float, 0, 1), default=1.0, metavar="P", help=f"nucleus sampling; 1: off; {default}")
     penalty, repetition = within(float, 1e-3, 1e3), "above 1 makes tokens that the text already contains less likely"
     add("--repetition-penalty", type=penalty, default=1.0, metavar="R", help=f"{repetition}; {default}")
-    add("--seed", type=within(int, 0, 2**62), default=1337, metavar="N", help=f"of the first sample; {default}")
+    add("--seed", type=within(int, 0, 2**62), default=1337, metavar="N", help=f"seed of the first sample; {default}")
     add("--samples", type=within(int, 1, 1000), default=1, metavar="N", help=f"number of texts; {default}")
-    add("--precision", choices=["float32", "bfloat16"], default="float32", help=f"of the model; {default}")
-    add("--compile", action="store_true", help="use torch.compile: faster for long texts, after half a minute")
+    add("--precision", choices=["float32", "bfloat16"], default="float32", help=f"precision of the model; {default}")
+    add("--compile", action="store_true", help="use torch.compile: half a minute to compile, then faster")
     return parser

@@ -44,7 +44,9 @@ def parser() -> Parser:
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
     add("--data", type=Path, required=True, metavar="FILE", help="examples in HellaSwag's format, JSON lines")
-    add("--protocol", choices=[*PROTOCOLS, "both"], default="both", help="how examples are put; default: %(default)s")
-    add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="default: %(default)s")
+    protocol = "how examples are formatted; default: %(default)s"
+    precision = "precision of matrix products; default: %(default)s"
+    add("--protocol", choices=[*PROTOCOLS, "both"], default="both", help=protocol)
+    add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=precision)
     add("--out", type=Path, metavar="FILE", help="write one row of scores per example, JSON lines")
     return parser

@@ -30,10 +30,10 @@ def main(args: argparse.Namespace) -> None:
     if not 0 < stride < block_size:
         raise InputError(f"--stride = {stride}: expected 1 to {block_size - 1}, less than the model's context")
     dtype = autocast_dtype(args.precision, model.wte.weight.device)
-    with bar(desc="scored", unit="B", unit_scale=True, delay=1) as progress:  # an early error comes without a bar
+    with bar(desc="scored", unit="B", unit_scale=True, delay=1) as progress:  # early errors appear without a bar
         found = score(model, tokenizer, documents(args.file, args.column), stride, dtype, progress)
     if not found.tokens:
-        raise InputError(f"{args.file}: holds no text")
+        raise InputError(f"{args.file}: contains no text")
     settings = {"block_size": block_size, "stride": stride, "precision": "bfloat16" if dtype else "float32"}
     metrics = {name: getattr(found, name) for name in ("nats_per_token", "bits_per_byte", "perplexity")}
     counts = {"tokens": found.tokens, "bytes": found.bytes}
@@ -74,8 +74,8 @@ def parser() -> Parser:
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
     add("file", type=Path, metavar="FILE", help="a text, a table with one document per row, or - for standard input")
-    add("--column", metavar="NAME", help="the column of a table that holds the texts; default: text")
+    add("--column", metavar="NAME", help="the column of a table that contains the texts; default: text")
     add("--stride", type=int, metavar="N", help="tokens that each window adds; default: half the model's context")
-    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of matrix products")
+    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="precision of matrix products")
     add("--json", action="store_true", help="print one JSON object")
     return parser

@@ -1,7 +1,7 @@
 """Checks or describes a directory of token shards:
 
-python -m gpt2 shards verify data/tokens   # compares the files with the manifest, checksums included
-python -m gpt2 shards stats data/tokens    # prints what each split holds
+python -m gpt2 shards verify data/tokens   # compares the files with the manifest, including checksums
+python -m gpt2 shards stats data/tokens    # prints totals and document lengths of each split
 """
 
 import argparse
@@ -23,8 +23,8 @@ BAR_WIDTH = 40  # characters
 def verify(directory: Path) -> str:
     """Reads every byte and compares it with the manifest; returns a line with the totals.
 
-    The shards cannot show bytes, duplicates, empty, invalid_utf8 and val_in_train. Raises InputError naming the first
-    shard that differs from the manifest or is not in it, or the split with other totals.
+    Does not check bytes, duplicates, empty, invalid_utf8 and val_in_train, which shards do not contain. Raises
+    InputError naming the first shard that differs from the manifest or is not in it, or the split whose totals differ.
     """
     manifest = read_manifest(directory)
     listed = {shard.file for split in manifest.splits.values() for shard in split.shards}
@@ -48,13 +48,13 @@ def verify(directory: Path) -> str:
         for key, value in counted.items():
             if getattr(split, key) != value:
                 where = f"{directory / MANIFEST}: splits.{name}.{key}"
-                raise InputError(f"{where} = {getattr(split, key)}, but the shards hold {value}")
+                raise InputError(f"{where} = {getattr(split, key)}, but the shards contain {value}")
         lines.append(f"{name}: {split.documents:,} documents, {split.tokens:,} tokens, shards: {len(split.shards)}")
     return f"ok: {'; '.join(lines)}"
 
 
 def stats(directory: Path) -> str:
-    """A table of what the manifest says of each split, and a histogram of the lengths of its documents."""
+    """A table of each split's totals in the manifest, and a histogram of its document lengths."""
     manifest = read_manifest(directory)
     columns = {name: _figures(split) for name, split in manifest.splits.items()}
     lines = [f"{'':22}" + "".join(f"{name:>18}" for name in columns)]
@@ -107,9 +107,9 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parser() -> Parser:
-    parser = Parser(prog="python -m gpt2 shards", description="Token shards.")
+    parser = Parser(prog="python -m gpt2 shards", description="Verifies or describes token shards.")
     commands = parser.add_subparsers(required=True)
-    for work, help in ((verify, "compare shards with their manifest, checksums included"), (stats, "what they hold")):
+    for work, help in ((verify, "compare shards with their manifest, including checksums"), (stats, "print totals")):
         command = commands.add_parser(work.__name__, help=help)
         command.add_argument("directory", type=Path, help="for example data/tokens")
         command.set_defaults(work=work)

@@ -1,1 +1,1 @@
-"""What every room may use: errors, files, progress bars, processes, facts about the machine. Needs no torch."""
+"""Shared by all rooms: errors, files, progress bars, processes, machine information. Does not need torch."""

@@ -1,6 +1,6 @@
 """The exception for mistakes that a user can correct."""
 
-LONGEST = 600  # characters of a message
+LONGEST = 600  # maximum length of a message in characters
 
 
 class InputError(ValueError):
@@ -8,7 +8,7 @@ class InputError(ValueError):
 
     The message is one line that names the key, file or row, its value, and what was expected. Commands and stages print
     it without a traceback and exit with status 1. Any other exception is a bug and keeps its traceback. Messages quote
-    files, which may hold anything: characters that are not printable are escaped, and a long message is cut.
+    files, which may contain anything, so unprintable characters are escaped and long messages are cut.
     """
 
     def __init__(self, message: str):
@@ -17,5 +17,5 @@ class InputError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """The beginning of a message that may go on for many lines."""
+    """The first line of an error's message, or the name of the error's type if there is no message."""
     return str(error).partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all. Reads them with errors that name the file and the row."""
+"""Writes files atomically, and reads them with errors that name the file and the row."""
 
 import csv
 import errno
@@ -104,7 +104,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def size_and_hash(path: Path) -> dict:
-    """The entries `bytes` and `sha256` that manifests have for a file."""
+    """A manifest's entries for a file: `bytes` and `sha256`."""
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 

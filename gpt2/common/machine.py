@@ -1,4 +1,4 @@
-"""What can be told of this machine without torch."""
+"""Machine information that does not need torch."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The model of the processor as Linux tells it."""
+    """The processor model that Linux reports."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
-ERROR_FILE = "GPT2_ERROR_FILE"  # environment variable: where a worker of a job writes the line that ends the job
+ERROR_FILE = "GPT2_ERROR_FILE"  # environment variable: the file to which a worker writes the line that ends the job
 QUIET = {"LOGLEVEL": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # silences advice of torchrun and torch
 PATIENCE = 20  # seconds that a failed worker waits for run_job to end it
 
@@ -26,7 +26,7 @@ def die_with_parent(parent: int) -> None:
     """On Linux: asks the kernel to kill this process when its parent, the process `parent`, ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the call
+        if os.getppid() != parent:  # the parent ended before the call
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -43,7 +43,8 @@ def run_job(command: str) -> tuple[int, str]:
     with tempfile.TemporaryDirectory() as directory:
         error = Path(directory, "error")
         environment[ERROR_FILE] = str(error)
-        # This module becomes the job: see the end. A preexec_fn would be unsafe, since torch has started threads.
+        # The child first runs this module, whose last lines replace it with the job, because a preexec_fn would be
+        # unsafe once torch has started threads.
         # The job has its own process group, so that Ctrl-C in a terminal reaches only this process.
         start = [sys.executable, "-m", __name__, str(os.getpid()), command]
         job = subprocess.Popen(start, env=environment, process_group=0)
@@ -57,9 +58,9 @@ def run_job(command: str) -> tuple[int, str]:
 
 
 def end_job(line: str) -> None:
-    """In a worker of `run_job`: passes it a line and waits for it to end the job, so that no other worker complains.
+    """In a worker of `run_job`: passes it a line and waits for it to end the job, so that other workers print no error.
 
-    Returns where no `run_job` waits: the process was started by hand, or on another machine.
+    Has no effect if no `run_job` waits, because the process was started by hand or on another machine.
     """
     with suppress(KeyError, OSError):
         error = Path(os.environ[ERROR_FILE])
@@ -84,7 +85,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin(parent: int) -> None:
-    """In a pool's worker: leaves Ctrl-C, which a terminal sends to every process, to the parent."""
+    """In a pool's worker: ignores Ctrl-C, which a terminal sends to every process; the parent handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
 

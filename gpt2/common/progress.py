@@ -9,11 +9,11 @@ def bar(*args, **options) -> tqdm:
     """A tqdm bar on standard error: live on a terminal, elsewhere a plain line every five seconds."""
     if sys.stderr.isatty():
         return tqdm(*args, mininterval=0.2, dynamic_ncols=True, **options)
-    return tqdm(*args, mininterval=5, ncols=0, file=_Lines(), **options)  # 0 columns: figures without a bar
+    return tqdm(*args, mininterval=5, ncols=0, file=_Lines(), **options)  # 0 columns: numbers without a bar
 
 
 class _Lines:
-    """A file for tqdm that writes each update to standard error as a line of its own."""
+    """A file for tqdm that writes each update to standard error as a separate line."""
 
     def write(self, text: str) -> None:
         if line := text.strip():

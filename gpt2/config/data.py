@@ -11,19 +11,19 @@ Paths = Annotated[TextList, BeforeValidator(lambda value: [value] if isinstance(
 
 
 class DocstringsParams(Section):
-    """The text that pip has already installed: docstrings of these packages."""
+    """Docstrings of installed packages, which serve as data without a download."""
 
     packages: TextList
     """import names of the packages, e.g. sklearn"""
     heldout: Annotated[float, Field(gt=0, lt=0.5)]
-    """share of documents for validation, and the same share for test"""
+    """share of documents for validation; the test set gets the same share"""
 
 
 class CorpusParams(Section):
-    """Where the pretraining text comes from, and how much of it to take."""
+    """The source of the pretraining text, and how much of it to read."""
 
     source: Literal["docstrings", "hub", "local"] = "docstrings"
-    """docstrings: those of `docstrings`; hub: a data set on the Hugging Face hub; local: files in data/local/corpus"""
+    """docstrings: from `docstrings`; hub: a data set on the Hugging Face hub; local: files in data/local/corpus"""
     repo: Repo = "HuggingFaceFW/fineweb-edu"
     """hub: owner/name, or owner/name@revision with a branch, tag or commit"""
     config: Text | None = "sample-10BT"
@@ -34,18 +34,18 @@ class CorpusParams(Section):
     """paths or globs, one or a list. hub: files of the repository to read in place of config and split; local: files
     below data/local/corpus; blank: every table there"""
     text_column: Text = "text"
-    """hub and local: the column that holds the text"""
+    """hub and local: the column that contains the text"""
     max_documents: PositiveInt | None = None
-    """hub and local: read at most the first so many documents; blank: all"""
+    """hub and local: maximum number of documents to read; blank: all"""
     max_tokens: PositiveInt | None = None
-    """hub and local: read at most the first so many tokens, by the column token_count, which FineWeb has; blank: all"""
+    """hub and local: maximum number of tokens to read, counted by the column token_count as in FineWeb; blank: all"""
 
 
 class ExamplesParams(Section):
-    """Where a labelled set comes from and how much of it to keep."""
+    """The source of labeled examples, and how many of them to keep."""
 
     source: Literal["docstrings", "hub", "local"] = "docstrings"
-    """docstrings: those of `docstrings`; hub: a data set on the Hugging Face hub; local: files below data/local"""
+    """docstrings: from `docstrings`; hub: a data set on the Hugging Face hub; local: files below data/local"""
     repo: Repo
     """hub: owner/name, or owner/name@revision with a branch, tag or commit"""
     config: Text | None = None
@@ -57,18 +57,18 @@ class ExamplesParams(Section):
     test: Text | None = None
     """the examples to test on, as for train; blank: 5% of train"""
     max_train: PositiveInt | None = None
-    """examples to train on, at most; blank: all"""
+    """maximum number of training examples; blank: all"""
     max_eval: PositiveInt | None = None
-    """examples for validation, and for test, at most; blank: all"""
+    """maximum number of validation examples, and of test examples; blank: all"""
 
 
 class InstructionColumns(Section):
-    """The columns of an instruction set, as its source calls them."""
+    """The names of the columns in the source of the instructions."""
 
     instruction: Text = "instruction"
     """column of the instruction"""
     input: Text | None = "input"
-    """column of the text that the instruction is about; blank: there is none"""
+    """column of the text that the instruction is about; blank: no such column"""
     output: Text = "output"
     """column of the answer"""
 
@@ -82,12 +82,12 @@ class InstructionsDataParams(ExamplesParams):
 
 
 class ClassificationColumns(Section):
-    """The columns of a labelled set, as its source calls them."""
+    """The names of the columns in the source of the texts."""
 
     text: Text = "sentence"
     """column of the text"""
     label: Text = "label"
-    """column of its label"""
+    """column of the label"""
 
 
 class ClassificationDataParams(ExamplesParams):
@@ -97,27 +97,27 @@ class ClassificationDataParams(ExamplesParams):
     """hub: owner/name, or owner/name@revision with a branch, tag or commit"""
     columns: ClassificationColumns = ClassificationColumns()
     names: TextList | None = None
-    """names of the labels 0, 1, ...; blank: the names that the data set gives them, or the labels as they are"""
+    """names of the labels 0, 1, ...; blank: the names that the data set gives them, or the labels unchanged"""
 
 
 class HellaSwagDataParams(Section):
-    """Where the multiple-choice completions come from."""
+    """The source of the multiple-choice completions."""
 
     source: Literal["docstrings", "hub", "local"] = "docstrings"
-    """docstrings: made of `docstrings`; hub: a data set on the hub; local: every table in data/local/hellaswag"""
+    """docstrings: made from `docstrings`; hub: a data set on the hub; local: every table in data/local/hellaswag"""
     repo: Repo = "Rowan/hellaswag"
     """hub: owner/name, or owner/name@revision with a branch, tag or commit"""
     split: Text = "validation"
     """hub: a split of the data set"""
     max_examples: PositiveInt | None = None
-    """rows, at most; blank: all"""
+    """maximum number of examples; blank: all"""
 
 
 class Gpt2SourceParams(Section):
-    """OpenAI's weights: downloaded, taken from data/local/gpt2, or left out."""
+    """OpenAI's weights: downloaded, taken from data/local/gpt2, or not used."""
 
     source: Literal["none", "hub", "local"] = "none"
-    """none: left out; hub: downloaded; local: taken from data/local/gpt2"""
+    """none: not used; hub: downloaded; local: taken from data/local/gpt2"""
     repo: Repo = "openai-community/gpt2"
     """hub: owner/name, or owner/name@revision with a branch, tag or commit"""
 
@@ -138,17 +138,17 @@ class TokenizerParams(Section):
     source: Literal["train", "gpt2", "checkpoint"] = "train"
     """train: learned from the corpus; gpt2: OpenAI's, from tiktoken; checkpoint: that of data/models/gpt2"""
     vocab_size: Annotated[int, Field(ge=257, le=65536)]
-    """tokens of a trained vocabulary, including 256 bytes and <|endoftext|>; ids are uint16"""
+    """size of a trained vocabulary, including 256 bytes and <|endoftext|>; ids are uint16"""
 
 
 class TokensParams(Section):
-    """How the corpus becomes files of token ids."""
+    """Tokenization of the corpus into shards of token ids."""
 
     shard_tokens: Annotated[int, Field(ge=1024)] = 1_000_000
-    """largest number of tokens in a file"""
+    """maximum number of tokens per file"""
     heldout: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     """share of documents for validation if the corpus has no splits; at least one document"""
     executor: Literal["local", "slurm", "ray"] = "local"
     """where tasks run: this machine, Slurm (set SBATCH_PARTITION, SBATCH_TIMELIMIT) or Ray (pip install ray)"""
     workers: PositiveInt | None = None
-    """tasks that run at a time; blank: one per processor, on a cluster all"""
+    """number of tasks that run at a time; blank: one per processor, or all tasks on a cluster"""

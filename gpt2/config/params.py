@@ -1,7 +1,7 @@
 """The sections of `params.yaml`, and the shape of a model: typed, frozen, validated.
 
-Each class describes one section of the file. The sections about data are in `gpt2/config/data.py`. Defaults serve
-code that constructs a section; `params.yaml` holds every field (see `stages/params.py`), because DVC cannot see the
+Each class describes one section of the file. The sections about data are in `gpt2/config/data.py`. Defaults are
+for code that constructs a section; `params.yaml` has every field (see `stages/params.py`), because DVC cannot see the
 defaults of a class. The string below a field is its description in docs/params.md.
 """
 
@@ -39,7 +39,7 @@ class ModelParams(Section):
     n_head: PositiveInt
     """attention heads per block; must divide n_embd"""
     dropout: Probability = 0.0
-    """dropout probability after the embeddings, on the attention weights and at the end of each half of a block"""
+    """dropout probability after the embeddings, on the attention weights, and on the outputs of attention and MLP"""
 
     @field_validator("n_head")
     @classmethod
@@ -94,11 +94,11 @@ class OptimParams(RunParams):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon: Muon for the matrices of the blocks, AdamW for all other parameters"""
     schedule: Literal["cosine", "wsd"] = "cosine"
-    """learning rate after the warmup; wsd: constant, then a linear decay"""
+    """learning rate after the warmup; cosine: half a cosine; wsd: constant, then a linear decay"""
     min_lr_rate: Share = 0.1
     """learning rate at the last step, as a fraction of lr"""
     decay_rate: Share = 0.2
-    """fraction of the steps that the decay of wsd takes at the end; the decay never starts before the warmup is over"""
+    """wsd: fraction of the steps, at the end, in which the rate decays; limited to the steps after the warmup"""
     beta2: Probability = 0.95
     """AdamW: decay rate of the running mean of the squared gradient"""
     grad_clip: PositiveFloat = 1.0
@@ -113,7 +113,7 @@ class TrainParams(OptimParams):
     init: Literal["scratch", "gpt2"] = "scratch"
     """initial weights; scratch: random, in the shape of the section model; gpt2: those in data/models/gpt2"""
     steps: NonNegativeInt
-    """optimizer steps; 0: the initial model is evaluated and saved as it is"""
+    """optimizer steps; 0: the initial model is evaluated and saved unchanged"""
     launcher: Text = "python"
     """shell command that starts the worker processes, such as torchrun"""
     val_tokens: PositiveInt = 65536
@@ -143,7 +143,7 @@ class FineTuneParams(RunParams):
     init: Literal["pretrain", "gpt2"] = "pretrain"
     """the model to start from: data/models/pretrain or data/models/gpt2"""
     patience: PositiveInt | None = None
-    """stop after this many evaluations in a row without a new lowest validation loss; blank: never"""
+    """stops after this many consecutive evaluations without improvement; blank: no early stopping"""
 
 
 class LoRAParams(Section):
@@ -228,17 +228,17 @@ class HellaSwagParams(Section):
 
 
 class AttentionParams(Section):
-    """What the attention figures and the report show."""
+    """The prompts of the attention figures and the report."""
 
     prompts: TextList
-    """texts whose attention is drawn: 3 to 128 tokens each, and no longer than the context of any model shown"""
+    """texts whose attention is shown: 3 to 128 tokens each, and no longer than the context of any model shown"""
 
 
 class Params(Section):
     """All of `params.yaml`."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    """seed of everything random: initialization, order of batches, dropout, samples"""
+    """seed for all random choices: initialization, order of batches, dropout, samples"""
     docstrings: DocstringsParams
     data: DataParams
     tokenizer: TokenizerParams

@@ -1,1 +1,1 @@
-"""How good a model is: HellaSwag, perplexity, and parity with transformers."""
+"""Evaluation of models: HellaSwag, perplexity, and parity with transformers."""

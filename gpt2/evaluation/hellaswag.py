@@ -149,8 +149,8 @@ def score(
     """Scores `examples` under a protocol; the processes of `world` share the work.
 
     Returns the metrics `acc`, `acc_norm`, their standard errors sqrt(p (1 - p) / (n - 1)), as lm-evaluation-harness
-    computes them, `n`, and `truncated`, the number of examples that did not fit the model's context and lost tokens
-    from their left. Also returns one row per example with the prediction under both rules, and the log-likelihood in
+    computes them, `n`, and `truncated`, the number of examples that did not fit the model's context and were cut on
+    the left. Also returns one row per example with the prediction under both rules, and the log-likelihood in
     nats and the length of each ending. All names have the protocol's prefix. Every process returns the same.
     """
     rules = PROTOCOLS[protocol]
@@ -183,12 +183,12 @@ def _log_likelihoods(model: GPT, trees: list[PrefixTree], protocol: str, world: 
 
 
 def _row(example: Example, protocol: Protocol, sums: list[float], lengths: list[int]) -> dict:
-    """One row of results. Of equally likely endings the first is the prediction.
+    """One row of results. Ties go to the first ending.
 
-    An ending that is empty after cleaning has no mean, and `acc_norm` never picks it; neither does the harness.
+    An ending that is empty after cleaning has no mean, and `acc_norm` never picks it, as in the harness.
     """
     if not all(map(math.isfinite, sums)):
-        raise InputError(f"example {example.ind}: the model finds log-likelihoods {sums}, expected finite ones")
+        raise InputError(f"example {example.ind}: log-likelihoods {sums} are not finite")
     sums = [round(value, 4) for value in sums]  # so that the predictions follow from the numbers in the row
     means = [value / length if length else -math.inf for value, length in zip(sums, lengths, strict=True)]
     results = {

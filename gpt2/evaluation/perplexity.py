@@ -1,4 +1,4 @@
-"""How likely a model finds texts. A sliding window scores every token once.
+"""Measures how likely texts are under a model. A sliding window scores every token once.
 
 Each document follows <|endoftext|>, as in training, so that its first token is scored too; <|endoftext|> itself is not.
 Documents are independent. The windows are those of transformers' guide "Perplexity of fixed-length models": each is as
@@ -49,12 +49,12 @@ class Likelihood:
 
     @property
     def bits_per_byte(self) -> float:
-        """The size of the texts if the model compressed them ideally; it compares models of any vocabularies."""
+        """The size of the texts if the model compressed them ideally; comparable between any vocabularies."""
         return self.nats / math.log(2) / self.bytes
 
     @property
     def perplexity(self) -> float:
-        """exp(nats per token). It compares models with the same vocabulary."""
+        """exp(nats per token). Comparable only between models with the same vocabulary."""
         return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
 
 
@@ -69,8 +69,8 @@ def score(
 ) -> Likelihood:
     """Scores documents; `progress` counts bytes.
 
-    All tokens but the first `block_size` of a document have at least `block_size - stride` tokens before them. `dtype`
-    is the type of matrix products, or None for the model's.
+    After the first `block_size` tokens of a document, every token is scored given at least `block_size - stride`
+    earlier ones. `dtype` is the dtype of matrix products, or None for the model's.
     """
     assert not model.training and 0 < stride < model.config.block_size
     device = model.wte.weight.device

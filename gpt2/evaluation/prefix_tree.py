@@ -1,8 +1,8 @@
 """Log-likelihoods of several endings of one context, which the model reads only once (tree attention).
 
-A sequence holds the context followed by every ending without its last token, which the model only has to predict. The
+A sequence is the context followed by every ending without its last token, which the model only has to predict. The
 mask lets each ending see the context and itself, and each ending's positions continue from the context. So every token
-gets the logits that it would get in a sequence of its own. With one sequence per ending, half of the tokens that
+gets the logits that it would get in a separate sequence. With one sequence per ending, half of the tokens that
 HellaSwag feeds to the model would be repetitions of the context.
 
 Shapes: B trees in a batch, T time (tokens of the longest tree), C channels, V vocabulary, N tokens of all endings.
@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from gpt2.model.gpt import GPT, causal_mask
 
 CONTEXT, PADDING = 0, -1  # segment ids; endings are 1, 2, ...
-HEAD_TOKENS = 256  # tokens whose logits are in memory at a time; more are not faster
+HEAD_TOKENS = 256  # tokens whose logits are in memory at a time; larger values are not faster
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class PrefixTree:
 def build_trees(context: list[int], endings: list[list[int]], block_size: int) -> list[PrefixTree]:
     """Builds one tree, or one per ending if the context with the longest ending does not fit `block_size`.
 
-    Each of those loses as many tokens from its left as it has to. Of an ending that does not fit by itself, the last
-    `block_size` tokens are scored.
+    A tree per ending is cut on the left until it fits. If an ending alone does not fit, only its last `block_size`
+    tokens are scored.
     """
     if len(context) + max(map(len, endings)) <= block_size + 1:  # the model does not read the last token
         return [PrefixTree(context, endings)]
@@ -110,7 +110,7 @@ def log_likelihoods(model: GPT, trees: list[PrefixTree]) -> list[list[float]]:
 
 
 def tree_attention_mask(segments: Tensor) -> Tensor:
-    """Maps segment ids (B, T) to a boolean mask (B, 1, T, T), true where a token may look.
+    """Maps segment ids (B, T) to a boolean mask (B, 1, T, T), true where a token may attend.
 
     A token sees itself and the earlier tokens that belong to the context or to its own segment.
     """

@@ -1,1 +1,1 @@
-"""Text from a model: the loop, the cache of keys and values, sampling."""
+"""Text generation: the loop, the cache of keys and values, sampling."""

@@ -66,8 +66,8 @@ def generate(
     texts have, the iterator ends. A prompt goes through the model once for all of its samples.
 
     A text may have any length. When its `block_size` positions are full, the second half of its tokens moves to the
-    front and goes through the model again, because position embeddings are learned. Of a prompt longer than
-    `block_size`, the model sees the last `block_size` tokens.
+    front and goes through the model again, because position embeddings are learned. For a prompt longer than
+    `block_size`, the model sees only the last `block_size` tokens.
 
     `compiled` compiles one step with torch.compile. That takes half a minute, or a few seconds from the compiler's
     cache, and pays off for long or many texts. `runtime.device.can_compile` tests whether a compiler exists.
@@ -99,7 +99,7 @@ class _Texts:
         self.step, self.unit = (torch.compile(_step), COLUMNS) if compiled else (_step, 1)
         prompts = [ids[-self.block_size :] for ids in prompts]
         self.ids = [list(ids) for ids in prompts for _ in range(samples)]  # B texts
-        self.lengths = [len(ids) for ids in self.ids]  # of the part that is in the cache
+        self.lengths = [len(ids) for ids in self.ids]  # how many tokens of each text are in the cache
         weight = model.wpe.weight
         cache = KVCache(
             model.config, len(prompts), self._columns(max(self.lengths) + new_tokens), weight.dtype, weight.device
@@ -141,5 +141,5 @@ def _prefill(model: GPT, prompts: list[list[int]], cache: KVCache) -> Tensor:
 
 
 def _step(model: GPT, tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
-    """Reads one token (B,) per row at its position (B,); returns the logits (B, V) of the next."""
+    """Reads one token (B,) per row at its position (B,); returns the logits (B, V) of the next token."""
     return model.logits(model.hidden(tokens[:, None], cache, positions[:, None])[:, 0])

@@ -1,4 +1,4 @@
-"""Keys and values of earlier positions, so that each new token costs only one position of work.
+"""Keys and values of earlier positions, so that the model computes only one position per new token.
 
 Shapes: B rows, T tokens (time), H heads, D head size.
 """
@@ -14,8 +14,8 @@ from gpt2.config.params import GPTConfig
 class KVCache:
     """Preallocated keys and values of every layer, (B, H, length, D) each.
 
-    Each row is one text, and its column p holds position p. A token sees the columns up to its own position, so later
-    columns may hold anything, such as padding or the rest of a longer text.
+    Each row is one text, and its column p stores position p. A token sees the columns up to its own position, so later
+    columns may contain anything, such as padding or the rest of a longer text.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class KVCache:
 
     @property
     def length(self) -> int:
-        """The number of positions that fit."""
+        """The number of columns, one per position."""
         return self.layers[0][0].size(2)
 
     def view(self, rows: slice, columns: int) -> "KVCache":

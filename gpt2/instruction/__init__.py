@@ -1,1 +1,1 @@
-"""The third task: answer instructions."""
+"""Fine-tuning to follow instructions: the prompt, training, and scoring of answers."""

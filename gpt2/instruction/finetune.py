@@ -1,4 +1,4 @@
-"""Fine-tuning GPT-2 to follow instructions: Alpaca's prompt, loss on the response alone, full or LoRA.
+"""Fine-tuning GPT-2 to follow instructions: Alpaca's prompt, loss on the response only, full or LoRA.
 
 Shapes: B batch, T time, S scored positions of a batch, C channels.
 """
@@ -34,7 +34,7 @@ class Responses:
         """Leaves out examples longer than the context, and counts them in `skipped`. Raises InputError if none is left,
         naming `where`."""
         self.pad, self.skipped = tokenizer.eot, 0
-        self.samples: list[tuple[list[int], int]] = []  # token ids, and the number of those that are the prompt's
+        self.samples: list[tuple[list[int], int]] = []  # token ids, and how many of them belong to the prompt
         self.rows = []
         for row in rows:
             prompt_ids = tokenizer.encode(prompt(row["instruction"], row["input"]))
@@ -45,7 +45,7 @@ class Responses:
             self.samples.append((ids, len(prompt_ids)))
             self.rows.append(row)
         if not self.samples:
-            raise InputError(f"{where}: holds no example that fits the model's context of {block_size} tokens")
+            raise InputError(f"{where}: contains no example that fits the model's context of {block_size} tokens")
         self.lengths = np.array([len(ids) for ids, _ in self.samples])
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class Responses:
 
 
 class ResponseModel(nn.Module):
-    """GPT with the same loss, but with logits at the scored positions alone: most of a batch is prompt."""
+    """GPT with the same loss, but with logits only at the scored positions: most of a batch is prompt."""
 
     def __init__(self, model: GPT):
         super().__init__()
@@ -77,7 +77,7 @@ class ResponseModel(nn.Module):
     def forward(self, idx: Tensor, targets: Tensor) -> Tensor:
         """Maps token ids and targets (B, T) to the summed cross-entropy in nats."""
         targets = targets.flatten()
-        scored = (targets != IGNORE).nonzero().squeeze(1)  # (S,); a GPU hands their number to the host
+        scored = (targets != IGNORE).nonzero().squeeze(1)  # (S,); forces a GPU-host sync
         hidden = self.model.hidden(idx).flatten(0, 1).index_select(0, scored)  # (S, C)
         return summed_cross_entropy(self.model.logits(hidden, aligned=hidden.is_cuda), targets[scored])
 
@@ -87,7 +87,7 @@ class Instructed:
     """A finished fine-tuning."""
 
     model: GPT  # adapters merged
-    adapters: dict[str, lora.LoRALinear]  # by the layer's name; empty unless the method is LoRA
+    adapters: dict[str, lora.LoRALinear]  # keys are names of layers; empty unless the method is LoRA
     history: History
     metrics: dict
     responses: list[dict]  # per test example: instruction, input, expected, base, tuned, scores if there is a judge
@@ -107,17 +107,17 @@ def finetune(
     """Trains `model`, or adapters in it, on `rows["train"]`; answers examples of `rows["test"]` before and after.
 
     `source`: the folder of the rows, for error messages. Raises InputError for malformed rows, if training diverges,
-    and if the judge cannot be reached.
+    or if the judge cannot be reached.
     """
     data = {
         split: Responses(rows[split], tokenizer, model.config.block_size, f"{source}/{split}.jsonl")
         for split in ("train", "val", "test")
     }
-    asked = data["test"].rows[: params.responses]
+    examples = data["test"].rows[: params.responses]
     torch.manual_seed(seed)
     test_loss_before = _test_loss(model, data["test"], params, world)
-    base = answer(model, tokenizer, asked, params)
-    base_scores = judge.scores(params.judge, asked, base, seed)  # a wrong address fails here, before training
+    base = answer(model, tokenizer, examples, params)
+    base_scores = judge.scores(params.judge, examples, base, seed)  # a wrong address fails here, before training
     if params.method == "lora":
         lora.add_lora(model, params.lora)
     sizes = trainable_parameters(model)
@@ -132,23 +132,23 @@ def finetune(
         keep_best=True,
         patience=params.patience,
     ).fit()
-    adapters = lora.merge(model)  # what follows measures the model that is saved
-    tuned = answer(model, tokenizer, asked, params)
-    tuned_scores = judge.scores(params.judge, asked, tuned, seed)
+    adapters = lora.merge(model)  # the following metrics are those of the model that is saved
+    tuned = answer(model, tokenizer, examples, params)
+    tuned_scores = judge.scores(params.judge, examples, tuned, seed)
     metrics = {
         "val_loss_before": history.val[0]["loss"],
-        "val_loss": min(row["loss"] for row in history.val),  # with the weights that are kept
+        "val_loss": min(row["loss"] for row in history.val),  # of the weights that are kept
         "best_step": history.best_step,
         "test_loss_before": test_loss_before,
         "test_loss": _test_loss(model, data["test"], params, world),
         "test_examples": len(data["test"]),
-        **_matches([row["output"].strip() for row in asked], base, tuned),
+        **_matches([row["output"].strip() for row in examples], base, tuned),
         **{f"skipped_{split}": part.skipped for split, part in data.items()},
         **sizes,
         **judge.metrics(params.judge, base_scores, tuned_scores),
     }
     columns = {"base": base, "tuned": tuned, "base_score": base_scores, "tuned_score": tuned_scores}
-    return Instructed(model, adapters, history, metrics, _table(asked, columns))
+    return Instructed(model, adapters, history, metrics, _table(examples, columns))
 
 
 @torch.no_grad()
@@ -158,7 +158,7 @@ def _test_loss(model: GPT, data: Responses, params: InstructionParams, world: Wo
 
 
 def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:
-    """How close the answers are to the expected ones, with the standard errors of means over the examples."""
+    """How close the answers are to the expected ones, with standard errors over the examples."""
     n = len(expected)
     before, after = rouge_l(expected, base), rouge_l(expected, tuned)
     return {
@@ -172,7 +172,7 @@ def _matches(expected: list[str], base: list[str], tuned: list[str]) -> dict:
 
 
 def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:
-    """One row per example, without the columns that have no values: scores where there is no judge."""
+    """One row per example, without the columns that have no values, such as scores without a judge."""
     return [
         {
             "instruction": row["instruction"],
@@ -187,7 +187,7 @@ def _table(rows: list[dict], columns: dict[str, list]) -> list[dict]:
 def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], params: InstructionParams) -> list[str]:
     """The model's greedy response to each row: at most `params.response_tokens` tokens, stripped of white space.
 
-    Batches hold `params.micro_batch_size` prompts of similar length, because each needs a cache of keys and values.
+    Batches hold `params.micro_batch_size` prompts of similar length, because each prompt needs its own cache.
     """
     model.eval()
     prompts = [tokenizer.encode(prompt(row["instruction"], row["input"])) for row in rows]

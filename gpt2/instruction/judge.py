@@ -1,4 +1,4 @@
-"""A language model scores answers. It runs on any server with OpenAI's chat API: Ollama, vLLM, OpenAI.
+"""Scores answers with a language model on any server that offers OpenAI's chat API: Ollama, vLLM, OpenAI.
 
 The key in the environment variable JUDGE_API_KEY, if set, is sent to that server, but never unencrypted to another
 machine.
@@ -24,18 +24,18 @@ PROMPT = (
     "### Answer to grade:\n{answer}\n\n"
     "Reply with one whole number from 0 (useless) to 100 (as good as the expected answer), and nothing else."
 )
-REQUESTS = 8  # at the same time
+REQUESTS = 8  # concurrent requests
 WAITS = (1, 4, 16)  # seconds before each retry
 TIMEOUT = 300  # seconds for a reply; before the first one, the server may have to load its model
 LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
 THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)  # some models write these before their reply
-SCORE = re.compile(r"[^0-9]*(?<![-−.0-9])([0-9]{1,3})(?:\W*(?:/|out of)\W*100)?[^0-9]*")  # with words around it
+SCORE = re.compile(r"[^0-9]*(?<![-−.0-9])([0-9]{1,3})(?:\W*(?:/|out of)\W*100)?[^0-9]*")  # words may surround it
 
 
 def scores(params: JudgeParams, rows: list[dict], answers: list[str], seed: int) -> list[int | None]:
     """Returns the judge's score of each answer to the instructions in `rows`, in their order.
 
-    A score is 0 to 100, or None if the reply holds none. Returns an empty list without `params.url`. Raises InputError
+    A score is 0 to 100, or None if the reply has none. Returns an empty list without `params.url`. Raises InputError
     if the judge cannot be reached or refuses.
     """
     if params.url is None:
@@ -58,7 +58,7 @@ def parsed(reply: str) -> int | None:
 
 
 def metrics(params: JudgeParams, before: list[int | None], after: list[int | None]) -> dict:
-    """Mean scores of the answers before and after tuning, over the examples whose two answers were both scored.
+    """Mean scores of the answers before and after tuning, over examples where both answers were scored.
 
     Returns an empty dict without `params.url`. The means are None if there is no such example.
     """
@@ -77,7 +77,7 @@ def metrics(params: JudgeParams, before: list[int | None], after: list[int | Non
 
 
 def _client(params: JudgeParams) -> httpx2.Client:
-    """A client that sends the key with each request. It does not follow redirects, which could lead the key away."""
+    """A client that sends the key with each request. It follows no redirects: they could leak the key."""
     try:
         url = httpx2.URL(params.url)
     except httpx2.InvalidURL as error:

@@ -1,8 +1,8 @@
-"""GPT-2 weights in and out of Hugging Face's checkpoint layout.
+"""Converts GPT-2 weights to and from Hugging Face's checkpoint layout.
 
 A checkpoint is a directory with `config.json` and `model.safetensors`. It differs from our modules in two ways: keys
 begin with `transformer.` (OpenAI's released files lack this prefix), and the matrices of attention and MLP are stored
-as (in, out), as in OpenAI's TensorFlow code, where nn.Linear stores (out, in).
+as (in, out), as in OpenAI's TensorFlow code, while nn.Linear stores (out, in).
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from gpt2.tokenizer.tokenizer import Tokenizer
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 NOT_PARAMETERS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")  # causal masks, and the tied copy of wte
 PREFIX = "transformer."
-COMPUTED = {  # settings of config.json that change the outputs: their defaults, and the values that this code computes
+SUPPORTED = {  # settings of config.json that change the outputs: their defaults, and the values that are supported
     "activation_function": ("gelu_new", ("gelu_new", "gelu_pytorch_tanh")),
     "layer_norm_epsilon": (1e-5, (1e-5,)),
     "scale_attn_weights": (True, (True,)),
@@ -88,7 +88,7 @@ def save(model: GPT, directory: Path) -> None:
 def read_config(directory: Path) -> tuple[GPTConfig, dict]:
     """The shape of the checkpoint in `directory`, and its whole `config.json`.
 
-    Raises InputError if there is no checkpoint, or it is not a GPT-2 that this code computes.
+    Raises InputError if there is no checkpoint, or if it is not a supported GPT-2.
     """
     path = directory / "config.json"
     if not directory.is_dir():
@@ -98,9 +98,10 @@ def read_config(directory: Path) -> tuple[GPTConfig, dict]:
     raw = read_json(path)
     if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
         raise InputError(f"{path}: expected a GPT-2 checkpoint, with model_type = 'gpt2'")
-    for key, (usual, allowed) in COMPUTED.items():
+    for key, (usual, allowed) in SUPPORTED.items():
         if raw.get(key, usual) not in allowed:
-            raise InputError(f"{path}: {key} = {raw[key]!r}: expected {usual!r}, what this code computes")
+            supported = " or ".join(map(repr, allowed))
+            raise InputError(f"{path}: {key} = {raw[key]!r}: expected {supported}; no other value is supported")
     shape = {
         "block_size": raw.get("n_positions", 1024),
         "n_layer": raw.get("n_layer"),
@@ -111,7 +112,7 @@ def read_config(directory: Path) -> tuple[GPTConfig, dict]:
     }
     config = parse(GPTConfig, shape, str(path))
     if raw.get("n_inner") not in (None, 4 * config.n_embd):
-        raise InputError(f"{path}: n_inner = {raw['n_inner']!r}: expected null or 4 * n_embd, what this code computes")
+        raise InputError(f"{path}: n_inner = {raw['n_inner']!r}: expected null or 4 * n_embd")
     return config, raw
 
 
@@ -130,7 +131,7 @@ def read_state(directory: Path) -> dict[str, Tensor]:
 def load(directory: Path) -> GPT:
     """Reads a GPT-2 checkpoint, ours or Hugging Face's, into a float32 model.
 
-    Raises InputError naming the file, and the tensor that is missing, misshapen or not finite.
+    Raises InputError naming the file, and the tensor that is missing, has the wrong shape or is not finite.
     """
     config, _ = read_config(directory)
     with torch.device("meta"):  # the parameters come from the file, so none are initialized
@@ -141,9 +142,9 @@ def load(directory: Path) -> GPT:
 
 
 def load_with_tokenizer(directory: Path, device: str | None = None) -> tuple[GPT, Tokenizer]:
-    """The model of a checkpoint directory, in eval mode, and its tokenizer. The default device is a GPU, if any.
+    """The model of a checkpoint directory, in eval mode, and its tokenizer. Defaults to a GPU if there is one.
 
-    Raises InputError if either is missing or malformed, if their vocabularies differ in size, and for a classifier.
+    Raises InputError if either is missing or malformed, if their vocabularies differ in size, or if it is a classifier.
     """
     _, raw = read_config(directory)
     if "GPT2ForSequenceClassification" in (raw.get("architectures") or ()):
@@ -164,5 +165,5 @@ def load_state(model: torch.nn.Module, state: dict[str, Tensor], path: Path) -> 
             shapes = f"{tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
             raise InputError(f"{path}: tensor {name} has shape {shapes}")
         if not state[name].isfinite().all():
-            raise InputError(f"{path}: tensor {name} holds infinity or NaN, expected finite numbers")
+            raise InputError(f"{path}: tensor {name} contains infinity or NaN, expected finite numbers")
     model.load_state_dict(state, assign=True)

@@ -66,7 +66,7 @@ class CausalSelfAttention(nn.Module):
         if output_attentions is None:
             p = self.attn_dropout.p if self.training else 0.0
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=mask is None)
-        else:  # the same, with the weights in the open
+        else:  # the same computation, keeping the weights
             scores = q @ k.transpose(2, 3) / math.sqrt(q.size(3))  # (B, H, T, S)
             allowed = causal_mask(T, k.size(2), x.device) if mask is None else mask
             weights = scores.masked_fill(~allowed, -math.inf).softmax(dim=3)
@@ -86,7 +86,7 @@ class MLP(nn.Module):
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, T, C) to (B, T, C), each position by itself."""
+        """Maps (B, T, C) to (B, T, C), each position independently."""
         hidden = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, 4C)
         return self.resid_dropout(self.c_proj(hidden))
 
@@ -114,7 +114,7 @@ class Block(nn.Module):
 
 
 class TokenEmbedding(nn.Embedding):
-    """The vectors of the tokens. They are also the output projection: its weights are tied to the embedding's."""
+    """Token embeddings. Their weights are also those of the output projection (weight tying)."""
 
     def logits(self, hidden: Tensor, aligned: bool = False) -> Tensor:
         """Maps (..., C) to unnormalized log-probabilities (..., V).
@@ -156,7 +156,7 @@ class GPT(nn.Module):
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> Tensor:
         """Maps token ids (B, T) to logits (B, T, V), or, with targets (B, T), to the summed cross-entropy in nats.
 
-        Positions whose target is IGNORE are left out of the sum. Sums, unlike means, add up to the same number
+        Positions with the target IGNORE do not count. Sums, unlike means, add up to the same number
         however a batch is split.
         """
         hidden = self.hidden(idx)  # (B, T, C)
@@ -203,7 +203,7 @@ class GPT(nn.Module):
 
 
 def initial_model(config: GPTConfig, seed: int) -> GPT:
-    """An untrained GPT-2, a function of the seed alone. The state of torch's own generator is left as it was."""
+    """An untrained GPT-2 that depends only on `config` and `seed`. Leaves torch's global generator unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GPT(config)
@@ -215,5 +215,5 @@ def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def causal_mask(T: int, S: int, device: torch.device | str) -> Tensor:
-    """(T, S), true where each of the last T of S positions may attend: to itself and to those before."""
+    """(T, S), true where the last T of S positions may attend: each to itself and to earlier positions."""
     return torch.ones(T, S, dtype=torch.bool, device=device).tril(diagonal=S - T)

@@ -1,1 +1,1 @@
-"""The first task: predict the next token."""
+"""Pretraining: predicting the next token."""

@@ -20,7 +20,7 @@ from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.shards import TokenStream
 from gpt2.training.trainer import History, Trainer, mean_loss
 
-SAMPLING = Sampling(temperature=0.8, top_k=50)  # for the texts written during training
+SAMPLING = Sampling(temperature=0.8, top_k=50)  # for the texts generated during training
 SAMPLE_TOKENS = 48  # length of the continuation that each evaluation keeps
 
 
@@ -30,17 +30,17 @@ class Pretrained:
 
     model: GPT
     history: History
-    metrics: dict  # depend on the inputs alone
-    throughput: dict  # depends on the machine too
+    metrics: dict  # depends only on the inputs
+    throughput: dict  # also depends on the machine
 
 
 class TokenWindows:
-    """A token stream as samples of `block_size` tokens that do not overlap; the last partial window is left out."""
+    """A token stream as samples of `block_size` tokens that do not overlap; the last partial window is dropped."""
 
     lengths = None  # all windows have the same length
 
     def __init__(self, stream: TokenStream, block_size: int, max_tokens: int | None = None):
-        """Uses at most `max_tokens` of the stream. Raises InputError if they hold no window and its last target."""
+        """Uses at most `max_tokens` of the stream. Raises InputError if no window and its last target fit."""
         tokens = min(len(stream), max_tokens or len(stream))
         self.stream, self.block_size, self.n_windows = stream, block_size, (tokens - 1) // block_size
         if self.n_windows < 1:
@@ -66,7 +66,7 @@ class TokenWindows:
 def openai_model(directory: Path, tokenizer: Tokenizer) -> GPT:
     """The GPT-2 of a checkpoint directory.
 
-    Raises InputError if there is none, or if `tokenizer`, which encoded the token stream, is not the checkpoint's.
+    Raises InputError if it is missing, or if `tokenizer`, which encoded the token stream, is not the checkpoint's.
     """
     model, expected = load_with_tokenizer(directory, "cpu")  # Trainer moves it to this process's device
     if tokenizer.fingerprint != expected.fingerprint:
@@ -91,7 +91,7 @@ def pretrain(
 ) -> Pretrained:
     """Trains `model` to predict the next token. Raises InputError if training diverges.
 
-    Every `params.hellaswag_every` steps the figures that `score` returns join those of the evaluation.
+    Every `params.hellaswag_every` steps, the metrics that `score` returns are added to those of the evaluation.
     """
 
     def evaluate(model: nn.Module, step: int) -> dict[str, float]:
@@ -124,9 +124,9 @@ def pretrain(
 
 
 def metrics(model: GPT, history: History, val_stream: TokenStream, params: TrainParams) -> dict:
-    """The figures of a run that depend on its inputs alone; losses and entropy in nats per token.
+    """The metrics of a run that depend only on its inputs; losses and entropy in nats per token.
 
-    A run of no steps has no training loss: null.
+    The training loss of a run of no steps is null.
     """
     last = history.train[-max(1, len(history.train) // 20) :]  # the last twentieth
     return {
@@ -164,14 +164,14 @@ def flops_per_token(config: GPTConfig, parameters: int) -> float:
 
 
 def throughput(trainer: Trainer) -> dict:
-    """The speed of a finished run, over all processes; null where no step was timed or the device's peak is unknown."""
+    """The speed of a finished run, over all processes; null if no step was timed or the device's peak is unknown."""
     history, world = trainer.history, trainer.world
     speed = history.timed_targets / history.seconds if history.seconds else None
     peak = peak_flops(world.device)
     return {
         "tokens_per_second": speed and round(speed, 1),
         "model_flops_utilization": speed and peak and round(speed * trainer.flops_per_token / (peak * world.size), 4),
-        "peak_memory_mb": round(peak_memory(world.device) / 1e6),  # of the main process
+        "peak_memory_mb": round(peak_memory(world.device) / 1e6),  # peak of the main process
         "seconds": round(history.seconds, 1),
         "device": device_name(world.device),
         "processes": world.size,

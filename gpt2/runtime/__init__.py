@@ -1,1 +1,1 @@
-"""Where the work runs: processes, device, precision, compiler."""
+"""The execution environment: processes, device, precision, compiler."""

@@ -1,4 +1,4 @@
-"""What a device can do: precision, compiler, peak speed, memory."""
+"""Capabilities of a device: precision, compiler, peak speed, memory."""
 
 import os
 import resource
@@ -13,7 +13,7 @@ from torch import Tensor
 from gpt2.common.errors import InputError
 from gpt2.common.machine import processor
 
-PEAK_FLOPS = {  # dense bfloat16 operations per second, from the makers' data sheets
+PEAK_FLOPS = {  # dense bfloat16 operations per second, from manufacturers' data sheets
     "NVIDIA B200": 2250e12,
     "NVIDIA H200": 989e12,
     "NVIDIA H100 80GB HBM3": 989e12,
@@ -29,23 +29,23 @@ PEAK_FLOPS = {  # dense bfloat16 operations per second, from the makers' data sh
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type of matrix products under `precision`, or None for plain float32. It is meant for torch.autocast.
+    """The dtype to pass to torch.autocast, or None for plain float32.
 
     Under autocast use no_grad rather than inference_mode, in which autocast does not cache weights and converts them
-    anew for every product. Raises InputError if `precision` is bfloat16 and the hardware lacks it.
+    again for every product. Raises InputError if `precision` is bfloat16 and the hardware lacks it.
     """
     if device.type == "cuda":
         available = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         available = not cpu_features().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
     if precision == "bfloat16" and not available:
-        raise InputError(f"precision = 'bfloat16': expected float32, for this {device.type} has no bfloat16 arithmetic")
+        raise InputError(f"precision = 'bfloat16': expected float32: this {device.type} does not support bfloat16")
     return torch.bfloat16 if available and precision != "float32" else None
 
 
 def cpu_features() -> set[str]:
-    """The names of the processor's instruction sets, in torch's spelling, which is that of Linux."""
-    if hasattr(torch.cpu, "get_capabilities"):  # not in every torch before 2.13
+    """The processor's instruction sets, named as torch and Linux name them."""
+    if hasattr(torch.cpu, "get_capabilities"):  # missing from some versions of torch before 2.13
         return {name for name, available in torch.cpu.get_capabilities().items() if available is True}
     cpuinfo = Path("/proc/cpuinfo")
     return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
@@ -57,17 +57,17 @@ def can_compile(setting: str) -> bool:
     headers = Path(sysconfig.get_path("include"), "Python.h").exists()
     available = compiler is not None and headers  # a GPU needs them too, for the code that launches its kernels
     if setting == "always" and not available:
-        raise InputError("torch.compile was requested, but needs a C++ compiler and Python's headers: not both exist")
+        raise InputError("torch.compile needs a C++ compiler and Python's headers: at least one is missing")
     return available and setting != "never"
 
 
 def device_name(device: torch.device) -> str:
-    """The model of the GPU or of the processor."""
+    """The model name of the GPU or the processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """The device's dense bfloat16 peak in operations per second, or None where it is not known."""
+    """The device's dense bfloat16 peak in operations per second, or None if it is unknown."""
     return PEAK_FLOPS.get(device_name(device))
 
 

@@ -18,7 +18,7 @@ TIMEOUT = timedelta(minutes=10)  # how long processes wait for each other; no pr
 
 @dataclass(frozen=True)
 class World:
-    """One process's place among those that train together."""
+    """One of the processes that train together."""
 
     rank: int
     size: int
@@ -38,7 +38,7 @@ class World:
         return tensor.tolist()
 
     def gather(self, value: Tensor) -> Tensor:
-        """The scalar of every process, by rank: (size,) in float64 on the device. Does not wait for the device."""
+        """Collects each process's scalar, by rank: (size,) in float64 on the device. Does not wait for the device."""
         values = torch.zeros(self.size, dtype=torch.float64, device=self.device)
         values[self.rank] = value
         if self.size > 1:
@@ -46,14 +46,14 @@ class World:
         return values
 
     def gather_objects(self, value: object) -> list:
-        """The value of every process, by rank; anything that can be pickled."""
+        """Collects a value from every process, by rank; the value can be anything that pickle supports."""
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
     def from_main(self, state):
-        """The main process's `state`, in every process: nested containers, whose tensors are sent one by one."""
+        """Sends the main process's `state` to every process: nested containers, whose tensors are sent one by one."""
         if self.size == 1:
             return state
         shapes = [tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) else leaf, state)]
@@ -70,11 +70,12 @@ class World:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Joins the processes that a launcher started, as torchrun's RANK and WORLD_SIZE say, or is a single process.
+    """Joins the processes that torchrun started (RANK and WORLD_SIZE are set), or is a single process.
 
-    On the CPU results are deterministic, and a launched process uses one thread: sums are then taken in the same order
-    for any number of processes and cores, so losses are the same; use more cores with more processes. A single process
-    without a launcher uses all cores. On a GPU float32 products are in TF32. torch's settings are restored at the end.
+    On the CPU results are deterministic, and a launched process uses one thread, so that sums have the same order, and
+    losses are the same, for any number of processes and cores; to use more cores, start more processes. A single
+    process without a launcher uses all cores. On a GPU, float32 products use TF32. torch's settings are restored at the
+    end.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -90,7 +91,7 @@ def world() -> Iterator[World]:
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32
     else:
-        torch.use_deterministic_algorithms(True)  # or threads would add to an embedding's gradient in any order
+        torch.use_deterministic_algorithms(True)  # otherwise threads add to an embedding's gradient in any order
         torch.utils.deterministic.fill_uninitialized_memory = False
         if "RANK" in os.environ:
             torch.set_num_threads(1)

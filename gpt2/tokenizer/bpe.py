@@ -1,4 +1,4 @@
-"""Byte-pair encoding: how a vocabulary is learned from text.
+"""Byte-pair encoding: learns a vocabulary from text.
 
 Sennrich et al. 2016 (https://arxiv.org/abs/1508.07909); on bytes, as in Radford et al. 2019, section 2.2.
 
@@ -42,8 +42,8 @@ BYTES = [bytes([byte]) for byte in BYTE_CHARACTERS]
 def train_bpe(texts: Iterable[str], vocab_size: int) -> list[Merge]:
     """Learns the vocab_size - 257 merges that complete 256 bytes and <|endoftext|>; merge `n` makes token 256 + n.
 
-    Of equally frequent pairs, the one with the smallest left id is merged first, then the one with the smallest right
-    id, so the result does not depend on the order of the texts. Overlapping occurrences of a pair ("aaa") all count.
+    Ties go to the pair with the smallest left id, then to the one with the smallest right id, so the result does not
+    depend on the order of the texts. Overlapping occurrences of a pair ("aaa") all count.
     Raises InputError naming tokenizer.vocab_size if the texts have too few pairs.
     """
     assert vocab_size > len(BYTES)
@@ -57,8 +57,8 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> list[Merge]:
         pair = pairs.most_frequent()
         if pair is None:
             raise InputError(
-                f"tokenizer.vocab_size = {vocab_size}: the text has pairs for {id + 1} tokens; "
-                "choose at most that, or more text"
+                f"tokenizer.vocab_size = {vocab_size}: the text supports at most {id + 1} tokens; "
+                "lower vocab_size or add text"
             )
         pairs.merge(pair, id)
         left, right = tokens[pair[0]], tokens[pair[1]]
@@ -68,7 +68,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> list[Merge]:
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
-    """How often each word occurs. The rest of training looks at each distinct word once, however frequent it is."""
+    """Counts each distinct word. The rest of training handles it once, however frequent it is."""
     find_words = regex.compile(SPLIT_PATTERN).findall
     frequencies: Counter[str] = Counter()
     for text in texts:
@@ -80,7 +80,7 @@ class PairCounts:
     """All words as lists of token ids, and how often each pair of neighbors occurs in them.
 
     Counting all pairs again for each merge would be slow. A merge changes only the words that contain its pair, so
-    `merge` updates the counts of those words, and a heap keeps the most frequent pair at hand.
+    `merge` updates the counts of those words, and a heap finds the most frequent pair.
     """
 
     def __init__(self, words: list[list[int]], frequencies: list[int]):
@@ -109,7 +109,7 @@ class PairCounts:
         return None
 
     def merge(self, pair: Pair, id: int) -> None:
-        """Replaces `pair` by token `id` in all words."""
+        """Replaces `pair` with token `id` in all words."""
         changes: Counter[Pair] = Counter()
         for number in self.words_with.pop(pair):
             before, frequency = self.words[number], self.frequencies[number]
@@ -129,7 +129,7 @@ class PairCounts:
 
 
 def merge_pair(word: Sequence[int], pair: Pair, id: int) -> list[int]:
-    """The word with each occurrence of `pair`, from left to right, replaced by `id`."""
+    """Replaces each occurrence of `pair` in the word with `id`, from left to right."""
     merged, place = [], 0
     while place < len(word):
         if tuple(word[place : place + 2]) == pair:
@@ -142,9 +142,9 @@ def merge_pair(word: Sequence[int], pair: Pair, id: int) -> list[int]:
 
 
 def split_token(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
-    """The parts into which `token` is encoded by the tokens of lower rank: the two of its merge if BPE made it.
+    """Encodes `token` with tokens of lower rank only; returns the two parts of its merge if BPE made it.
 
-    `ranks` maps the bytes of each token to its id. tiktoken ships GPT-2's vocabulary so, without the merges.
+    `ranks` maps the bytes of each token to its id. tiktoken ships GPT-2's vocabulary in this form, without the merges.
     """
     parts = [token[i : i + 1] for i in range(len(token))]
     while True:

@@ -62,7 +62,7 @@ class Tokenizer:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"tokenizer.source = 'gpt2': tiktoken could not fetch the vocabulary ({reason}); "
-                "set TIKTOKEN_CACHE_DIR to a folder that holds it"
+                "set TIKTOKEN_CACHE_DIR to a folder that contains it"
             ) from None
         ranks = {encoding.decode_single_token_bytes(id): id for id in range(encoding.eot_token)}
         return cls(tuple(split_token(token, ranks)) for token in list(ranks)[len(BYTES) :])
@@ -72,14 +72,14 @@ class Tokenizer:
         return [id for piece in _pieces(text) for id in self._encoding.encode_ordinary(piece)]
 
     def encode_prompt(self, text: str) -> list[int]:
-        """The ids of a prompt, in which "<|endoftext|>" is the one token that ends documents, as in transformers."""
+        """The ids of a prompt, in which "<|endoftext|>" is the special token, as in transformers."""
         first, *others = map(self.encode, text.split(EOT))
         return first + [id for ids in others for id in (self.eot, *ids)]
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         """The ids of several texts, each after an <|endoftext|>: (tokens,) uint16. Releases the GIL.
 
-        Memory is bounded by the longest word: 45 bytes for each of its bytes, besides the ids.
+        Besides the ids, it needs at most 45 bytes of memory per byte of the longest word.
         """
         encode = self._encoding.encode_to_numpy  # (tokens,) uint32
         if any(EOT in text or len(text) > PIECE for text in texts):
@@ -99,7 +99,7 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of all tokens in the order of their ids, each after its length in four bytes."""
+        """SHA-256, in hex, of all tokens in the order of their ids, each preceded by its length in four bytes."""
         tokens = map(self.token_bytes, range(self.vocab_size))
         return hashlib.sha256(b"".join(len(token).to_bytes(4) + token for token in tokens)).hexdigest()
 
@@ -117,10 +117,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path, vocab_size: int | None = None) -> "Tokenizer":
-        """Reads vocab.json and merges.txt, or tokenizer.json where there is no merges.txt.
+        """Reads vocab.json and merges.txt, or tokenizer.json if there is no merges.txt.
 
         Raises InputError naming the file if it is missing or malformed, if its ids are not in GPT-2's order, or if
-        there are not `vocab_size` tokens, which is the number of the model in `directory`.
+        it does not have `vocab_size` tokens, the vocabulary size of the model in `directory`.
         """
         path, vocab, lines = _read_files(directory)
         try:
@@ -156,7 +156,7 @@ def _spell(token: bytes) -> str:
 
 
 def _read_files(directory: Path) -> tuple[Path, dict[str, int], Sequence[Sequence[str]]]:
-    """The file that holds the vocabulary, the vocabulary, and the merges, spelled in byte characters."""
+    """The path of the vocabulary, the vocabulary, and the merges, spelled in byte characters."""
     vocab, merges, whole = (directory / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
     if whole.exists() and not merges.exists():
         try:

@@ -1,4 +1,4 @@
-"""Reads the corpus: parquet files with a column `text`, and a column `split` if the corpus has splits of its own.
+"""Reads the corpus: parquet files with a column `text`, and a column `split` if the corpus defines splits.
 
 Otherwise a digest of its text assigns each document to train or val. Equal texts are always in the same split, and the
 assignment does not depend on the order of files and rows.
@@ -17,7 +17,7 @@ from gpt2.common.progress import bar
 
 SPLITS = ("train", "val")
 BATCH_ROWS = 256  # rows read at a time
-READ_BYTES = 1 << 20  # read from a file at a time; without this limit, a whole row group
+READ_BYTES = 1 << 20  # read from a file at a time; without this limit, pyarrow reads a whole row group
 
 
 class Document(NamedTuple):
@@ -25,13 +25,13 @@ class Document(NamedTuple):
 
     text: str
     split: str
-    bytes: int  # of the text as UTF-8
+    bytes: int  # length of the text in UTF-8
     digest: int  # the first 64 bits of the text's SHA-256
-    valid_utf8: bool  # False if the file has bytes here that are not UTF-8, replaced by U+FFFD in `text`
+    valid_utf8: bool  # False if the file's bytes are not UTF-8; `text` has U+FFFD in place of the invalid ones
 
     @classmethod
     def of(cls, text: str, split: str, valid_utf8: bool = True) -> "Document":
-        """The document of a text."""
+        """Builds a document from its text."""
         data = text.encode()
         return cls(text, split, len(data), int.from_bytes(hashlib.sha256(data).digest()[:8]), valid_utf8)
 
@@ -55,15 +55,15 @@ class Corpus:
             self.rows += file.metadata.num_rows
             for column in self.columns:
                 _check_column(path, file.schema_arrow, column)
-        self._val_below = heldout * 2**64  # digests of the documents held out
+        self._val_below = heldout * 2**64  # documents with a smaller digest are held out
         if self.columns == ["text"]:
             self._hold_out_one()
 
     def _hold_out_one(self) -> None:
         """In a corpus so small that no digest is below the threshold, holds out the text with the smallest digest.
 
-        If all digests are below it, the text with the largest digest is for training. Reads until it has found a
-        document for each split, which in a large corpus is soon.
+        If all digests are below it, uses the text with the largest digest for training. Reads until it has found a
+        document for each split, which happens early in a large corpus.
         """
         lowest, highest = 2**64, -1
         for path in self.files:
@@ -107,7 +107,7 @@ class Corpus:
             yield document
 
     def texts(self, split: str) -> Iterator[str]:
-        """The texts of one split that are not empty, with a progress bar. Raises InputError as the other methods do."""
+        """The nonempty texts of one split, with a progress bar. Raises InputError like the other methods."""
         found = set()
         with bar(total=self.rows, desc="texts", unit="text") as progress:
             for path in self.files:
@@ -120,7 +120,7 @@ class Corpus:
         self.check_splits(found)
 
     def check_splits(self, found: Collection[str]) -> None:
-        """Raises InputError for a split that is not among those `found` to have a text."""
+        """Raises InputError if a split is not in `found`, the splits that have at least one text."""
         for split in SPLITS:
             if split not in found:
                 raise InputError(f"{self.directory}: no row with a text has split {split!r}")
@@ -152,4 +152,4 @@ def _check_column(path: Path, schema: pa.Schema, column: str) -> None:
         raise InputError(f"{path}: expected one column {column}; it has {', '.join(schema.names)}")
     kind = schema.field(column).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise InputError(f"{path}: column {column} holds {kind}, expected string")
+        raise InputError(f"{path}: column {column} has type {kind}, expected string")

@@ -1,6 +1,6 @@
 """Token shards: the documents of a split as one stream of token ids, in npy files of uint16.
 
-Each document follows an <|endoftext|>, the first one too. So a model that starts from <|endoftext|> alone, as in
+Each document, including the first, follows an <|endoftext|>. So a model that starts from <|endoftext|> alone, as in
 generation without a prompt, is in a state that it has seen in training before every document.
 """
 
@@ -21,7 +21,7 @@ from gpt2.tokenizer.tokenizer import Tokenizer
 
 DTYPE = np.dtype("<u2")
 MANIFEST = "manifest.json"
-BINS = 32  # of the histogram of document lengths
+BINS = 32  # number of bins in the histogram of document lengths
 
 
 class Shard(Section):
@@ -37,7 +37,7 @@ class Split(Section):
 
     documents: PositiveInt
     tokens: PositiveInt  # including one <|endoftext|> per document
-    bytes: PositiveInt  # of text, as UTF-8
+    bytes: PositiveInt  # length of the texts in UTF-8
     duplicates: NonNegativeInt  # documents with the text of an earlier document
     lengths: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)]  # see `histogram`
     shards: Annotated[tuple[Shard, ...], Field(min_length=1, strict=False)]
@@ -48,9 +48,9 @@ class Manifest(Section):
 
     vocab_size: PositiveInt
     tokenizer: str  # fingerprint
-    empty: NonNegativeInt  # empty texts, left out
+    empty: NonNegativeInt  # number of empty texts, which are skipped
     invalid_utf8: NonNegativeInt  # documents in which bytes that are not UTF-8 were replaced by U+FFFD
-    val_in_train: NonNegativeInt  # documents of val whose text is in train too, if the corpus has splits of its own
+    val_in_train: NonNegativeInt  # documents of val whose text is also in train; 0 unless the corpus defines splits
     splits: dict[str, Split]
 
 
@@ -66,7 +66,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def open_shard(directory: Path, shard: Shard) -> np.ndarray:
-    """Maps a file into memory: (tokens,) uint16, read-only. Raises InputError if it is not as the manifest says."""
+    """Maps a file into memory: (tokens,) uint16, read-only. Raises InputError if it does not match the manifest."""
     path = directory / shard.file
     try:
         tokens = np.lib.format.open_memmap(path, mode="r")
@@ -75,7 +75,7 @@ def open_shard(directory: Path, shard: Shard) -> np.ndarray:
         raise InputError(f"{path}: {reason}") from None
     if tokens.dtype != DTYPE or tokens.shape != (shard.tokens,):
         raise InputError(
-            f"{path}: holds {tokens.dtype} of shape {tokens.shape}, expected {DTYPE} of shape {(shard.tokens,)}"
+            f"{path}: contains {tokens.dtype} of shape {tokens.shape}, expected {DTYPE} of shape {(shard.tokens,)}"
         )
     return tokens.view(np.ndarray)  # slicing a plain array is faster than slicing a memmap
 
@@ -91,7 +91,7 @@ class TokenStream:
     """The shards of one split as one sequence of token ids."""
 
     def __init__(self, directory: Path, split: str, tokenizer: Tokenizer):
-        """Raises InputError if another tokenizer made the shards, or a shard is not as the manifest says."""
+        """Raises InputError if another tokenizer made the shards, or a shard does not match the manifest."""
         manifest = read_manifest(directory)
         if manifest.tokenizer != tokenizer.fingerprint:
             raise InputError(f"{directory / MANIFEST}: another tokenizer made these shards; tokenize again")

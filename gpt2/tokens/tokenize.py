@@ -33,7 +33,7 @@ from gpt2.tokens.corpus import Corpus
 from gpt2.tokens.shards import MANIFEST
 from gpt2.tokens.writer import join_shards, write_documents
 
-TASK_BYTES = 8_000_000  # smallest total size of the files of a task
+TASK_BYTES = 8_000_000  # minimum total size of a task's files
 ERROR = "error.json"  # in the folder of a task that failed
 
 load_tokenizer = cache(Tokenizer.load)  # a worker runs many tasks
@@ -46,7 +46,7 @@ class Task:
     """The one step of the pipeline: datatrove calls it with the number of the task, which it calls rank."""
 
     corpus: Corpus
-    files: Sequence[Sequence[Path]]  # of each task
+    files: Sequence[Sequence[Path]]  # one group of files per task
     tokenizer: Path
     shard_tokens: int
     scratch: Path
@@ -65,11 +65,11 @@ class Task:
             raise
 
     def folder(self, rank: int) -> Path:
-        """Where a task writes."""
+        """The folder that a task writes to."""
         return self.scratch / "tasks" / f"{rank:05d}"
 
     def error(self, rank: int, logs: str) -> Exception:
-        """Why a task of Slurm or Ray did not complete."""
+        """The error of a task that Slurm or Ray did not complete."""
         if not (self.folder(rank) / ERROR).exists():
             return InputError(f"{self.files[rank][0]}: its task did not finish; see {logs}; run again to resume")
         error = read_json(self.folder(rank) / ERROR)
@@ -79,7 +79,7 @@ class Task:
 def tokenize(
     corpus: Corpus, tokenizer: Path, params: TokensParams, scratch: Path, directory: Path, task_bytes: int = TASK_BYTES
 ) -> None:
-    """Writes the corpus into `directory` as shards of ids of the tokenizer in the directory `tokenizer`.
+    """Encodes the corpus with the tokenizer in the directory `tokenizer`, and writes shards to `directory`.
 
     Resumes from `scratch` if a run on the same inputs was interrupted; the caller deletes it. Raises InputError if the
     corpus or the tokenizer is malformed, a split has no text, or the executor cannot run.
@@ -99,13 +99,13 @@ def tokenize(
     write_json(directory / MANIFEST, manifest.model_dump())
 
 
-# --- where tasks run: each runs the tasks that are not completed, and returns those that it could not complete -------
+# --- executors: each runs the incomplete tasks, and returns those that it could not complete ------------------------
 
 
 def run_local(workers: int | None, common: dict) -> list[int]:
-    """Runs tasks in processes of this machine, and raises what a task raises.
+    """Runs tasks in processes on this machine; raises the exception of a task that fails.
 
-    Uses a pool of its own: that of datatrove waits forever for the task of a worker that was killed.
+    Does not use datatrove's pool, which waits forever if a worker is killed.
     """
     executor = LocalPipelineExecutor(**common)
     workers = min(workers or cpu_count(), executor.tasks)
@@ -131,7 +131,7 @@ class SlurmExecutor(SlurmPipelineExecutor):
     """An array of jobs."""
 
     def launch_merge_stats(self) -> None:
-        """Submits no further job: nobody reads datatrove's statistics."""
+        """Does nothing: datatrove's statistics are not used."""
 
 
 def run_slurm(workers: int | None, common: dict) -> list[int]:
@@ -163,7 +163,7 @@ def run_slurm(workers: int | None, common: dict) -> list[int]:
 
 
 def run_ray(workers: int | None, common: dict) -> list[int]:
-    """Runs tasks on the cluster that RAY_ADDRESS names, or on a Ray started on this machine for the purpose."""
+    """Runs tasks on the cluster that RAY_ADDRESS names, or starts a local Ray cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

@@ -13,7 +13,7 @@ from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.corpus import Document
 from gpt2.tokens.shards import DTYPE, MANIFEST, Manifest, Shard, Split, histogram, read_manifest
 
-BATCH_CHARACTERS = 1 << 16  # encoded per call: enough to outweigh the cost of the call, few enough for the cache
+BATCH_CHARACTERS = 1 << 16  # encoded per call: enough to outweigh the call's overhead, few enough for the CPU's cache
 
 
 def shard_file(split: str, number: int) -> str:
@@ -22,12 +22,12 @@ def shard_file(split: str, number: int) -> str:
 
 
 def digests_file(split: str) -> str:
-    """The name of the file with the digests of a split's texts, which lies beside the shards of a task."""
+    """The name of the file with the digests of a split's texts, stored beside the shards of a task."""
     return f"{split}_digests.npy"
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes an npy file. Raises OSError with the reason, such as a full disk, which np.save does not give."""
+    """Writes an npy file. Unlike np.save, raises OSError with the reason, such as a full disk."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.data)
@@ -43,7 +43,7 @@ class SplitWriter:
         self.tokens = self.bytes = 0
         self.lengths = histogram(np.array([], dtype=np.int64))
         self._texts: list[str] = []  # not encoded yet
-        self._characters = 0  # in them
+        self._characters = 0  # in `_texts`
         self._buffer, self._filled = np.empty(shard_tokens, dtype=DTYPE), 0
 
     def add(self, document: Document) -> None:
@@ -56,7 +56,7 @@ class SplitWriter:
             self._encode()
 
     def finish(self) -> Split:
-        """Writes the last shard, and the digests. `duplicates` is 0: counting them needs all tasks."""
+        """Writes the last shard and the digests. Sets `duplicates` to 0; `join_shards` counts them over all tasks."""
         if self._texts:
             self._encode()
         if self._filled:
@@ -92,7 +92,7 @@ class SplitWriter:
 
 
 def write_documents(documents: Iterable[Document], directory: Path, tokenizer: Tokenizer, shard_tokens: int) -> None:
-    """Writes documents as shards, with a manifest and the digests that `join_shards` reads. Leaves empty texts out."""
+    """Writes documents as shards, with a manifest and the digests that `join_shards` reads. Skips empty texts."""
     writers: dict[str, SplitWriter] = {}
     empty = invalid_utf8 = 0
     for document in documents:
@@ -117,7 +117,7 @@ def write_documents(documents: Iterable[Document], directory: Path, tokenizer: T
 def join_shards(folders: Sequence[Path], directory: Path) -> Manifest:
     """Links the shards of several folders into `directory`, numbered in the order of the folders.
 
-    Returns the manifest, with duplicates counted; the caller writes it. The folders stay as they are, so an interrupted
+    Returns the manifest, with duplicates counted; the caller writes it. The folders stay unchanged, so an interrupted
     join can start again.
     """
     manifests = [read_manifest(folder) for folder in folders]
@@ -138,7 +138,7 @@ def join_shards(folders: Sequence[Path], directory: Path) -> Manifest:
 
 
 def _join_split(name: str, parts: Sequence[tuple[Path, Split]], directory: Path, distinct: int) -> Split:
-    """One split. Equal digests count as equal texts: among ten million texts, one pair collides with p = 3e-6."""
+    """Joins one split. Equal digests count as equal texts: the chance of a collision in ten million texts is 3e-6."""
     shards: list[Shard] = []
     for folder, split in parts:
         for shard in split.shards:

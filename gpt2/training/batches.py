@@ -1,7 +1,7 @@
 """The samples of each training step.
 
-Global batch `s` is a function of `(seed, s)` alone: it depends neither on the number of processes, nor on the size of
-micro-batches, nor on interruptions. Where samples differ in length, a batch holds samples of similar length, because
+Global batch `s` is a function of only `(seed, s)`: it depends neither on the number of processes, nor on the size of
+micro-batches, nor on interruptions. If samples differ in length, a batch contains samples of similar length, because
 padding costs as much computation as text.
 """
 
@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-CHUNK = 50  # batches sorted by length together; more would need less padding, but mix samples less
+CHUNK = 50  # batches that are sorted by length together; a larger value saves padding but mixes samples less
 
 
 class Dataset(Protocol):
@@ -32,9 +32,9 @@ class BatchOrder:
     """The order in which samples are seen: one seeded permutation after another.
 
     With `lengths` (n,) each permutation is cut into chunks of CHUNK batches, each chunk is sorted by length, and then
-    its batches are permuted. A batch that spans two epochs is left out of this. Within a batch samples are sorted by
-    length too, so that micro-batches need little padding. Every batch has the same weight, so a target weighs more in a
-    batch with few targets, such as one of short responses.
+    its batches are permuted. Batches that span two epochs are not grouped this way. Within a batch, samples are also
+    sorted by length, so that micro-batches need little padding. Every batch has the same weight, so a target weighs
+    more in a batch with few targets, such as one of short responses.
     """
 
     def __init__(self, n_samples: int, batch_size: int, seed: int, lengths: np.ndarray | None = None):
@@ -62,12 +62,12 @@ class BatchOrder:
         return self._permutation
 
     def _grouped(self, ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Reorders the samples of whole batches, so that each batch holds samples of similar length."""
+        """Reorders the samples of whole batches, so that each batch contains samples of similar length."""
         size = CHUNK * self.batch_size
         chunks = [by_length(ids[start : start + size], self.lengths) for start in range(0, len(ids), size)]
         return generator.permutation(np.concatenate([ids[:0], *chunks]).reshape(-1, self.batch_size)).ravel()
 
 
 def by_length(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """These samples from the shortest to the longest; samples of equal length keep their order."""
+    """Sorts the samples `ids` from the shortest to the longest; samples of equal length keep their order."""
     return ids[np.argsort(lengths[ids], kind="stable")]

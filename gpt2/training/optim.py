@@ -11,8 +11,8 @@ from gpt2.config.params import FineTuneParams, OptimParams, RunParams
 
 BETA1 = 0.9  # AdamW: decay rate of the running mean of the gradient
 
-# The ends of the names of a block's weights, and how many matrices each weight holds: the three (C, C) matrices of
-# queries, keys and values are one (3C, C) weight only so that they take one product.
+# Suffixes of the names of a block's weights, and how many matrices each holds: attn.c_attn.weight (3C, C) stacks
+# the (C, C) matrices of queries, keys and values, so that one product computes all three.
 HIDDEN = {"attn.c_attn.weight": 3, "attn.c_proj.weight": 1, "mlp.c_fc.weight": 1, "mlp.c_proj.weight": 1}
 
 
@@ -31,8 +31,8 @@ class MuonAdamW:
     """Muon for the matrices of the blocks and AdamW for all other parameters, with the interface of one optimizer.
 
     Muon (Jordan et al. 2024) steps along the momentum with all singular values set to about 1. Its steps are scaled to
-    the size of AdamW's (Liu et al. 2025, §2.2), so that both take the same learning rate and weight decay. It computes
-    in bfloat16 in every precision of training, and so amplifies the rounding of gradients more than AdamW does.
+    the size of AdamW's (Liu et al. 2025, §2.2), so that the same learning rate and weight decay suit both. It
+    computes in bfloat16 whatever the precision of training, so it amplifies the rounding of gradients more than AdamW.
     """
 
     def __init__(self, trained: dict[str, nn.Parameter], params: OptimParams):
@@ -57,7 +57,7 @@ class MuonAdamW:
 
     @property
     def param_groups(self) -> list[dict]:
-        """The groups of both optimizers, in which the learning rate is set."""
+        """The parameter groups of both optimizers; the trainer sets the learning rate in them."""
         return self.muon.param_groups + self.adamw.param_groups
 
     def step(self) -> None:
@@ -76,7 +76,7 @@ class MuonAdamW:
         self.adamw.zero_grad()
 
     def state_dict(self) -> dict:
-        """Plain dicts, lists and tensors."""
+        """The state as plain dicts, lists and tensors."""
         return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
@@ -95,7 +95,7 @@ def make_optimizer(model: nn.Module, params: OptimParams) -> torch.optim.AdamW |
 
 
 def fine_tuning(params: FineTuneParams) -> OptimParams:
-    """The params of a fine-tuning run, completed with those that short runs share and need not tune."""
+    """The params of a fine-tuning run, completed with the settings that all fine-tuning runs share."""
     return OptimParams(
         **params.model_dump(include=set(RunParams.model_fields)),
         optimizer="adamw",

@@ -16,7 +16,7 @@ DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.
 
 
 class Checkpoints:
-    """The numbered states of one run, in a directory that holds nothing else."""
+    """The numbered states of one run, in a directory that contains nothing else."""
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -32,7 +32,7 @@ class Checkpoints:
     def save(self, step: int, state: dict) -> None:
         """Writes the state after `step` steps and deletes all but the newest two.
 
-        Raises InputError if the disk is full, and leaves the older checkpoints as they are.
+        Raises InputError if the disk is full, and keeps the older checkpoints.
         """
         try:
             with replacing(self.directory / f"step_{step:08d}.pt") as temporary:
@@ -48,7 +48,7 @@ class Checkpoints:
             path.unlink()
 
     def load(self) -> dict | None:
-        """The newest undamaged state, on the CPU, or None. Deletes the temporary files of killed writes."""
+        """The newest undamaged state, on the CPU, or None. Deletes the temporary files of interrupted writes."""
         for leftover in self.directory.glob(".step_*.pt.tmp"):
             leftover.unlink()
         for path in self.paths():

@@ -1,4 +1,4 @@
-"""The training loop that pretraining and both fine-tunings share."""
+"""The training loop that pretraining and both kinds of fine-tuning share."""
 
 import math
 import sys
@@ -23,9 +23,9 @@ from gpt2.training.batches import BatchOrder, Dataset, by_length
 from gpt2.training.optim import learning_rate, make_optimizer
 from gpt2.training.resume import Checkpoints
 
-WARMUP_SHARE = 0.1  # first part of a process's steps, in which code compiles and caches fill: not timed
-SPIKE_WINDOW = 50  # steps before the one that may be a loss spike
-SPIKE_DEVIATIONS = 5  # standard deviations of their losses above their mean
+WARMUP_SHARE = 0.1  # share of a process's steps, at its start, that is not timed: code compiles and caches fill
+SPIKE_WINDOW = 50  # previous steps with which a step's loss is compared
+SPIKE_DEVIATIONS = 5  # a loss is a spike if it exceeds their mean by this many standard deviations
 
 
 @dataclass
@@ -38,7 +38,7 @@ class History:
     samples: list[dict] = field(default_factory=list)  # what `sample` returned
     seconds: float = 0.0  # time of the timed training steps, without evaluation
     timed_targets: int = 0  # targets seen in those steps
-    loss_spikes: int = 0  # steps for which `is_spike` held
+    loss_spikes: int = 0  # steps that `is_spike` counts as spikes
 
     @property
     def targets(self) -> int:
@@ -47,11 +47,11 @@ class History:
 
     @property
     def best_step(self) -> int:
-        """The step with the lowest validation loss, the first of equals."""
+        """The step with the lowest validation loss; the earliest on ties."""
         return min(self.val, key=lambda row: row["loss"])["step"]
 
     def add(self, figures: dict[str, float], n_targets: int, seconds: float | None) -> None:
-        """Records a training step with that many targets; `seconds` is None where the step is not to be timed."""
+        """Records a training step with `n_targets` targets; `seconds` is None if the step is not timed."""
         self.train.append({"step": self.step, "targets": self.targets + n_targets, **figures})
         self.step += 1
         self.loss_spikes += is_spike(self.train)
@@ -61,13 +61,14 @@ class History:
 
 
 class Trainer:
-    """Takes a model through `params.steps` optimizer steps, with evaluations and checkpoints on the way.
+    """Trains a model for `params.steps` optimizer steps, with evaluations and checkpoints.
 
-    The model's `forward(inputs, targets)` returns the summed loss. `evaluate(model, step)` returns named figures, one
-    of them `loss`; every process calls it. `sample(model, step)` returns rows to keep; only the main process calls it.
+    The model's `forward(inputs, targets)` returns the summed loss. `evaluate(model, step)` returns metrics,
+    among them `loss`; every process calls it. `sample(model, step)` returns rows for `History.samples`; only the main
+    process calls it.
 
     `keep_best`: the model ends with the weights of the lowest validation loss instead of the last ones. `patience`:
-    training ends after so many evaluations in a row without a new lowest validation loss; None: never early.
+    training stops after this many consecutive evaluations without improvement; None disables early stopping.
     `flops_per_token`: floating-point operations that training needs per token, from which utilization is computed.
     """
 
@@ -95,7 +96,7 @@ class Trainer:
         self.model, self.data, self.params, self.world, self.seed = model.to(world.device), data, params, world, seed
         self.evaluate, self.sample = evaluate, sample
         self.keep_best, self.patience, self.flops_per_token = keep_best, patience, flops_per_token
-        self.best: dict[str, Tensor] = {}  # with keep_best: the trained parameters as of best_step, on the CPU
+        self.best: dict[str, Tensor] = {}  # with keep_best: the trainable parameters at best_step, on the CPU
         self.micro_batches = range(world.rank, micro_batches, world.size)  # this process's share of each step's
         self.order = BatchOrder(len(data), params.batch_size, seed, data.lengths)
         self.optimizer = make_optimizer(model, params)
@@ -106,7 +107,7 @@ class Trainer:
         self.has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
 
     def fit(self) -> History:
-        """Trains from the newest checkpoint, or from the start, to the last step or until patience ends.
+        """Trains from the newest checkpoint, or from the start, to the last step or until patience runs out.
 
         Raises InputError when the loss or gradient is no longer finite, naming the step and the last good checkpoint.
         """
@@ -171,7 +172,7 @@ class Trainer:
                 yield move(inputs, self.world.device), move(targets, self.world.device), n_targets
 
     def _compiled_and_parallel(self) -> nn.Module:
-        """The model as the training step calls it: compiled and wrapped for DDP, where that applies."""
+        """The model as the training step calls it: compiled and wrapped in DDP, if required."""
         wrapped, on_cpu = self.model, self.world.device.type == "cpu"
         if self.compiled:
             if on_cpu:
@@ -185,7 +186,7 @@ class Trainer:
         return wrapped
 
     def _log(self, pbar: tqdm, seconds: float, tokens: int) -> None:
-        """Shows the last step, which took so long for so many tokens, padding included, over all processes."""
+        """Logs the last step: `seconds` long, with `tokens` tokens (padding included) over all processes."""
         row, speed = self.history.train[-1], tokens / seconds
         figures = {
             "loss": f"{row['loss']:.3f}",
@@ -203,7 +204,7 @@ class Trainer:
             pbar.write(f"loss spike at step {row['step']}: {row['loss']:.3f}", file=sys.stderr)
 
     def _resume(self) -> None:
-        """Loads the newest checkpoint of the main process in every process: others may see an older file, or none."""
+        """Loads the main process's newest checkpoint in every process: other machines may see an older file or none."""
         state = self.world.from_main(self.checkpoints.load() if self.world.main else None)
         if state is None:
             return
@@ -232,7 +233,7 @@ class Trainer:
         with torch.no_grad(), self.autocast():  # not inference_mode: see autocast_dtype
             row = {"step": step, "targets": history.targets, **self.evaluate(self.model, step)}
         if not math.isfinite(row["loss"]):
-            raise InputError(f"the validation loss is {row['loss']} at step {step}: the weights are not finite numbers")
+            raise InputError(f"the validation loss at step {step} is not finite: {row['loss']}")
         history.val.append(row)
         if self.keep_best and history.best_step == step:
             trained = ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
@@ -255,7 +256,7 @@ class Trainer:
 
 
 def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
-    """Seeds torch's generators, so that the dropout masks of a micro-batch depend on these three numbers alone."""
+    """Seeds torch's generators, so that the dropout masks of a micro-batch depend only on these three numbers."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0]))
 
 
@@ -269,14 +270,14 @@ def is_spike(rows: list[dict]) -> bool:
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, float]:
-    """How many of a model's parameters train, and their share of all parameters, adapters included."""
+    """The number of trainable parameters, and their share of all parameters, adapters included."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     trainable = sum(size for size, trains in sizes if trains)
     return {"trainable_parameters": trainable, "trainable_share": trainable / sum(size for size, _ in sizes)}
 
 
 def mean_loss(model: nn.Module, data: Dataset, batch_size: int, world: World) -> float:
-    """Loss in nats per target over all of `data`, shared among the processes; summed in float64."""
+    """Mean loss in nats per target over `data`, summed in float64; the processes share the work."""
     order = np.arange(len(data))
     if data.lengths is not None:
         order = by_length(order, data.lengths)

@@ -9,7 +9,7 @@ from gpt2.adapters import lora
 from gpt2.adapters.classifier import GPTClassifier, predict, save
 from gpt2.classification.finetune import (
     Classified,
-    LabelledTexts,
+    LabeledTexts,
     finetune,
     freeze,
     predictions,
@@ -42,8 +42,8 @@ def finetuned(scratch, rows=None, labels=LABELS, **changes) -> Classified:
     return finetune(small_model(vocab_size=257, dropout=0.0), TOKENIZER, rows, labels, params(**changes), **where)
 
 
-def data(rows: list[dict]) -> LabelledTexts:
-    return LabelledTexts(rows, LABELS, TOKENIZER, CONFIG.block_size)
+def data(rows: list[dict]) -> LabeledTexts:
+    return LabeledTexts(rows, LABELS, TOKENIZER, CONFIG.block_size)
 
 
 @pytest.mark.parametrize(

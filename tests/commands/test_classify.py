@@ -100,7 +100,7 @@ def test_an_empty_line_is_an_error_after_the_lines_before_it_are_answered(direct
     [
         (("--model", "/nowhere", "x"), "/nowhere: no such model directory"),
         (("the cat", " "), "text 2 of 2 = ' ': expected a text that is not empty"),
-        (("the cat", "-"), "-: expected no other texts beside it"),
+        (("the cat", "-"), "-: expected no other texts"),
     ],
 )
 def test_errors_are_one_line(command, arguments, message):

@@ -103,7 +103,7 @@ def test_the_rows_of_a_table_in_any_format_are_documents(command, tmp_path):
     [
         (b"x", ("--model", "nowhere", "x"), "nowhere: no such model directory"),
         (None, ("x",), "x: No such file or directory"),
-        (b"", ("x",), "x: holds no text"),
+        (b"", ("x",), "x: contains no text"),
         (b"ab\xffcd", ("x",), "x: not UTF-8: expected a text, or a table (.parquet, "),
         (b"x", ("x.parquet",), "x.parquet: cannot be read after row 0: "),
         (b"x", ("a.parquet", "--column", "said"), "a.parquet, row 1: no column 'said'; it has text, n"),

@@ -63,7 +63,7 @@ def test_the_loss_is_that_of_transformers(tmp_path):
 def test_examples_longer_than_the_context_are_left_out_and_counted():
     data = Responses([ROWS[0], LONG], TOKENIZER, BLOCK, "train.jsonl")
     assert (len(data), data.skipped, data.rows) == (1, 1, [ROWS[0]])
-    with pytest.raises(InputError, match="train.jsonl: holds no example that fits"):
+    with pytest.raises(InputError, match="train.jsonl: contains no example that fits"):
         Responses([LONG], TOKENIZER, BLOCK, "train.jsonl")
 
 

@@ -104,7 +104,7 @@ BREAKAGES = {
     r"config\.json: n_layer = '2'": lambda d: edit_config(d, n_layer="2"),
     r"model\.safetensors: no such file": lambda d: (d / "model.safetensors").unlink(),
     r"model\.safetensors: not a readable": lambda d: (d / "model.safetensors").write_bytes(b"\x00" * 100),
-    r"ln_f\.bias holds infinity or NaN": lambda d: edit_state(
+    r"ln_f\.bias contains infinity or NaN": lambda d: edit_state(
         d, lambda s: s["transformer.ln_f.bias"].fill_(float("nan"))
     ),
     r"model\.safetensors: no such file; pytorch_model\.bin cannot be read": lambda d: (d / "model.safetensors").rename(

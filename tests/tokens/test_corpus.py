@@ -114,8 +114,8 @@ def test_one_text_cannot_be_split(tmp_path, texts):
     ("columns", "message"),
     [
         ({"body": ["a"], "split": ["val"]}, r"x\.parquet: expected one column text; it has body, split"),
-        ({"text": [1], "split": ["val"]}, r"x\.parquet: column text holds int64, expected string"),
-        ({"text": ["a"], "split": [1]}, r"x\.parquet: column split holds int64, expected string"),
+        ({"text": [1], "split": ["val"]}, r"x\.parquet: column text has type int64, expected string"),
+        ({"text": ["a"], "split": [1]}, r"x\.parquet: column split has type int64, expected string"),
         ({"text": ["a", None], "split": ["val"] * 2}, r"x\.parquet, row 1: column text is null"),
         ({"text": ["a", None]}, r"x\.parquet, row 1: column text is null"),
         ({"text": ["a"], "split": ["test"]}, r"x\.parquet, row 0: column split is 'test', expected train or val"),

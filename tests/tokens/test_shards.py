@@ -90,7 +90,10 @@ def edit(path: Path, change) -> None:
         (lambda path: path.write_bytes(b""), r"train_000001\.npy: not a whole npy file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), r"train_000001\.npy: not a whole npy file"),
         (lambda path: resave(path, lambda a: a[:12]), r"train_000001\.npy: .* shape \(12,\), expected .* \(1000,\)"),
-        (lambda path: resave(path, lambda a: a.astype(np.int32)), r"train_000001\.npy: holds int32 of shape \(1000,\)"),
+        (
+            lambda path: resave(path, lambda a: a.astype(np.int32)),
+            r"train_000001\.npy: contains int32 of shape \(1000,\)",
+        ),
     ],
 )
 def test_a_shard_that_is_not_as_the_manifest_says(tokens, tokenizer, damage, message):
@@ -141,7 +144,7 @@ def test_a_histogram_has_one_bin_per_power_of_two(lengths):
 def test_verify_counts_again(tokens, key, value):
     assert verify(tokens).startswith(f"ok: train: {len(TEXTS['train'])} documents, ")
     edit(tokens / "manifest.json", lambda m: m["splits"]["val"].update({key: value}))
-    with pytest.raises(InputError, match=rf"manifest\.json: splits\.val\.{key} = .*, but the shards hold "):
+    with pytest.raises(InputError, match=rf"manifest\.json: splits\.val\.{key} = .*, but the shards contain "):
         verify(tokens)
 
 

@@ -189,13 +189,13 @@ def test_a_step_has_the_same_samples_however_it_is_shared(tmp_path, processes, s
             tmp_path, world=dataclasses.replace(ALONE, rank=rank, size=processes), micro_batch_size=size, steps=7
         )
         run.data.batch = lambda ids: (torch.tensor(ids), torch.tensor(ids))
-        read.append([inputs for inputs, _, _ in run._micro_batches(0)])
+        read.append([inputs for inputs, _, _ in run._batches(0)])
     in_order = torch.cat([ids for turn in zip(*read, strict=True) for ids in turn])
     order = BatchOrder(40, 8, seed=5)
     np.testing.assert_array_equal(in_order, np.concatenate([order.ids(step) for step in range(7)]))  # two epochs
 
 
-@pytest.mark.skipif(autocast_dtype("auto", ALONE.device) is None, reason="the processor has no bfloat16 arithmetic")
+@pytest.mark.skipif(autocast_dtype("auto", ALONE.device) is None, reason="the processor does not support bfloat16")
 @pytest.mark.parametrize(("compile", "dropout"), [("never", 0.1), ("auto", 0.0)])
 def test_bfloat16_keeps_to_the_curve_of_float32(tmp_path, compile, dropout):
     exact = trainer(tmp_path / "exact", dropout=dropout, steps=40).fit()
@@ -240,7 +240,7 @@ def test_weights_that_are_not_finite_are_reported_before_training(tmp_path):
     begun = trainer(tmp_path)
     with torch.no_grad():
         begun.model.wte.weight[0, 0] = np.nan
-    with pytest.raises(InputError, match=r"the validation loss is nan at step 0"):
+    with pytest.raises(InputError, match=r"the validation loss at step 0 is not finite: nan"):
         begun.fit()
 
 

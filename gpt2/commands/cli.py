@@ -47,7 +47,7 @@ def check_out(path: Path) -> None:
 
 
 def run(command: str, arguments: list[str]) -> int:
-    """Runs a command, a module of this room; returns its exit status. With several processes, only the first reports errors."""
+    """Runs a command and returns its exit status. With several processes, only the first reports errors."""
     module = import_module(f"gpt2.commands.{command}")
     args = module.parser().parse_args(arguments)
     try:

@@ -45,7 +45,9 @@ def main(stage: Stage) -> None:
             neighbours += embeddings.neighbor_rows(name, model, tokenizer, ids)
             norms += embeddings.norm_rows(name, embedded[name].norms, tokenizer)
 
-    write_json(stage.out(f"{OUT}/metrics.json"), metrics(attention, embedded))
+    scores = heads.metrics(attention["trained"], attention["initial"])
+    norms_and_positions = embeddings.metrics(embedded["trained"], embedded["initial"])
+    write_json(stage.out(f"{OUT}/metrics.json"), scores | norms_and_positions)
     write_json(stage.out(f"{OUT}/attention.json"), heads.viewer_data(attention.values()))
     write_csv(stage.out(f"{OUT}/heads.csv"), [row for model in attention.values() for row in heads.head_rows(model)])
     write_jsonl(stage.out(f"{OUT}/mapping.jsonl"), heads.mapping_rows(attention["trained"]))
@@ -53,14 +55,6 @@ def main(stage: Stage) -> None:
     write_jsonl(stage.out(f"{OUT}/norms.jsonl"), norms)
     for name, svg in draw(attention, embedded).items():
         write_text(stage.out(f"{OUT}/figures/{name}.svg"), svg)
-
-
-def metrics(attention: dict[str, ModelAttention], embedded: dict[str, Embeddings]) -> dict:
-    """Metrics of the trained model, with those of random weights for comparison."""
-    return {
-        **heads.metrics(attention["trained"], attention["initial"]),
-        **embeddings.metrics(embedded["trained"], embedded["initial"]),
-    }
 
 
 def draw(attention: dict[str, ModelAttention], embedded: dict[str, Embeddings]) -> dict[str, str]:

@@ -60,19 +60,14 @@ def main(args: argparse.Namespace) -> None:
     if texts == ["-"]:
         _answer_lines(classifier, sys.stdin.buffer)
     else:
-        _answer_texts(classifier, texts)
+        for number, probabilities in enumerate(classifier(texts), start=1):
+            if len(texts) > 1:
+                print(f"--- text {number} of {len(texts)} ---")
+            for label in np.argsort(-probabilities, kind="stable"):
+                print(f"{classifier.labels[label]}\t{probabilities[label]:.4f}")
     if classifier.truncated:
         cut = f"{classifier.truncated} of the texts: longer than {classifier.block_size} tokens"
         print(f"note: the model sees only the beginning of {cut}", file=sys.stderr)
-
-
-def _answer_texts(classifier: Classifier, texts: list[str]) -> None:
-    """Prints every label of each text, the likeliest first."""
-    for number, probabilities in enumerate(classifier(texts), start=1):
-        if len(texts) > 1:
-            print(f"--- text {number} of {len(texts)} ---")
-        for label in np.argsort(-probabilities, kind="stable"):
-            print(f"{classifier.labels[label]}\t{probabilities[label]:.4f}")
 
 
 def _answer_lines(classifier: Classifier, stream: BinaryIO) -> None:

@@ -26,15 +26,11 @@ def main(args: argparse.Namespace) -> None:
     if here.main:
         if args.out:
             write_jsonl(args.out, rows)
-        _print_table(metrics, protocols)
-
-
-def _print_table(metrics: dict, protocols: list[str]) -> None:
-    print(f"{'protocol':12}{'acc':>18}{'acc_norm':>18}{'n':>8}{'truncated':>11}")
-    for protocol in protocols:
-        row = {name: metrics[f"{PROTOCOLS[protocol].prefix}{name}"] for name in METRICS}
-        shares = [f"{row[rule]:.4f} ± {row[f'{rule}_stderr']:.4f}" for rule in ("acc", "acc_norm")]
-        print(f"{protocol:12}{shares[0]:>18}{shares[1]:>18}{row['n']:>8,}{row['truncated']:>11,}")
+        print(f"{'protocol':12}{'acc':>18}{'acc_norm':>18}{'n':>8}{'truncated':>11}")
+        for protocol in protocols:
+            row = {name: metrics[f"{PROTOCOLS[protocol].prefix}{name}"] for name in METRICS}
+            shares = [f"{row[rule]:.4f} ± {row[f'{rule}_stderr']:.4f}" for rule in ("acc", "acc_norm")]
+            print(f"{protocol:12}{shares[0]:>18}{shares[1]:>18}{row['n']:>8,}{row['truncated']:>11,}")
 
 
 def parser() -> Parser:

@@ -55,9 +55,8 @@ def documents(path: Path, column: str | None) -> Iterator[str]:
     Raises InputError naming the file and the place if it is neither a table nor UTF-8 text.
     """
     if path.suffix in SUFFIXES:
-        name = "text" if column is None else column
         for number, row in enumerate(read_rows(path, str(path)), start=1):
-            if text := text_of(row, name, f"{path}, row {number}"):
+            if text := text_of(row, column or "text", f"{path}, row {number}"):
                 yield text
     elif column is not None:
         raise InputError(f"--column = {column!r}: only tables have columns ({', '.join(SUFFIXES)}), not {path}")

@@ -93,30 +93,31 @@ def viewer_data(models: Iterable[ModelAttention]) -> dict:
     "bytes" (one hex string per token) and "weights". weights[layer][head] is the base64 of T (T + 1) / 2 little-endian
     16-bit numbers, the lower triangle of A row by row: A[t, s] is number t (t + 1) / 2 + s divided by 65535.
     """
-    return {"models": [_model_data(model) for model in models]}
+    return {
+        "models": [
+            {
+                "name": model.name,
+                "title": model.title,
+                "n_layer": len(model.scores["entropy"]),
+                "n_head": len(model.scores["entropy"][0]),
+                "scores": {name: np.round(score.astype(float), 4).tolist() for name, score in model.scores.items()},
+                "prompts": [_prompt_data(prompt) for prompt in model.prompts],
+            }
+            for model in models
+        ]
+    }
 
 
-def _model_data(model: ModelAttention) -> dict:
-    n_layer, n_head = model.scores["entropy"].shape
-    scores = {name: np.round(score.astype(float), 4).tolist() for name, score in model.scores.items()}
-    prompts = [
-        {
-            "text": prompt.text,
-            "tokens": prompt.tokens,
-            "ids": prompt.ids,
-            "bytes": [token.hex() for token in prompt.token_bytes],
-            "weights": [[_base64(head) for head in layer] for layer in prompt.weights],
-        }
-        for prompt in model.prompts
-    ]
-    shape = {"n_layer": n_layer, "n_head": n_head}
-    return {"name": model.name, "title": model.title, **shape, "scores": scores, "prompts": prompts}
-
-
-def _base64(weights: np.ndarray) -> str:
-    """The lower triangle of attention (T, T), row by row, as 16-bit numbers."""
-    triangle = np.rint(weights[np.tril_indices(len(weights))] * ONE)
-    return base64.b64encode(triangle.astype("<u2").tobytes()).decode("ascii")
+def _prompt_data(prompt: PromptAttention) -> dict:
+    lower = np.tril_indices(len(prompt.ids))
+    triangles = np.rint(prompt.weights[..., *lower] * ONE).astype("<u2")  # (L, H, T (T + 1) / 2)
+    return {
+        "text": prompt.text,
+        "tokens": prompt.tokens,
+        "ids": prompt.ids,
+        "bytes": [token.hex() for token in prompt.token_bytes],
+        "weights": [[base64.b64encode(head.tobytes()).decode() for head in layer] for layer in triangles],
+    }
 
 
 def head_rows(model: ModelAttention) -> Iterator[dict]:

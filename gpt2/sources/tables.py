@@ -98,8 +98,6 @@ def _value(text: str) -> object:
 
 def _separated(path: Path, **dialect) -> Iterator[dict]:
     reader = csv.DictReader(_lines(path), **dialect)
-    if not reader.fieldnames:
-        raise ValueError("expected a header")
     for row in reader:
         if None in row or None in row.values():
             raise ValueError(f"expected {len(reader.fieldnames)} values, as in the header, in line {reader.line_num}")

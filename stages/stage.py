@@ -23,6 +23,7 @@ from gpt2.common.errors import InputError
 from gpt2.common.files import NO_ROOM, sha256
 from gpt2.common.mappings import flat
 from gpt2.common.processes import die_with_parent, end_job, run_job
+from gpt2.config.params import Params
 from stages import PARENT
 from stages.params import declares, read_params, read_yaml
 
@@ -46,7 +47,8 @@ class Stage:
         self.name = name
         self._params = read_params()
         spec = read_yaml(Path("dvc.yaml"))["stages"][name]
-        self.declared_params = spec.get("params", [])
+        params = spec.get("params", [])
+        self.declared_params = list(Params.model_fields) if {"params.yaml": None} in params else params
         self.declared_deps = [Path(self._interpolated(dep)) for dep in spec.get("deps", [])]
         outs = [out for kind in ("outs", "metrics", "plots") for out in spec.get(kind, [])]
         self.declared_outs = [Path(out if isinstance(out, str) else next(iter(out))) for out in outs]

@@ -68,7 +68,8 @@ def write_parts(params: CorpusParams, directory: Path, out: Path) -> None:
     total = sum(record["rows"] for record in files)
     if not total:
         limit = f" within max_tokens = {params.max_tokens}" if params.max_tokens else ""
-        raise InputError(f"data.corpus: no document{limit} in {source}")
+        places = ", ".join(source.where(path) for _, path in source.paths)
+        raise InputError(f"data.corpus: no document{limit} in {places}")
     write_json(out / "manifest.json", {**source.record, "files": files, "rows": total})
 
 

@@ -65,7 +65,7 @@ def lay_out(chain: Repository, stage: str, place: Path) -> list[str]:
     declared = yaml.load(chain.path / "dvc.yaml")["stages"][stage]
     own, params, other = (yaml.load(chain.path / name) for name in ("params.yaml", "params.yaml", OTHER))
     merge(params, {"seed": 1, **other}, OTHER)
-    for name in declared["params"]:
+    for name in own if {"params.yaml": None} in declared["params"] else declared["params"]:
         *sections, key = name.split(".")
         reduce(getitem, sections, params)[key] = reduce(getitem, name.split("."), own)
     yaml.dump(params, place / "params.yaml")

@@ -167,7 +167,8 @@ def tests(toy: bool, report: dict) -> Iterator[dict]:
     files = [str(path) for path in paths if "@pytest.mark.cuda" in path.read_text(encoding="utf-8")]
     with tempfile.TemporaryDirectory() as place:
         xml = Path(place, "tests.xml")
-        options = ["-m", "cuda", "--continue-on-collection-errors", "-p", "no:cacheprovider", f"--junitxml={xml}"]
+        options = ["-m", "cuda", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
+        options += [f"--rootdir={ROOT}", f"--junitxml={xml}"]
         status = pytest.main([*options, *files])
         (suite,) = ElementTree.parse(xml).getroot()
     counts = {key: int(suite.get(key)) for key in ("tests", "failures", "errors", "skipped")}

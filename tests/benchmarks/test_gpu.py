@@ -63,5 +63,5 @@ def test_tests_are_counted_and_failures_kept(tmp_path, monkeypatch):
     (figures,) = gpu.tests(True, {})
     failures = figures.pop("failures")
     assert figures == {"passed": 1, "failed": 2, "skipped": 0}
-    assert failures.keys() == {"test_b", "test_a test_b"}
-    assert any("assert 1 == 2" in line for line in failures["test_a test_b"])
+    assert failures.keys() == {"tests.test_b", "tests.test_a test_b"}
+    assert any("assert 1 == 2" in line for line in failures["tests.test_a test_b"])

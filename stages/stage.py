@@ -57,7 +57,7 @@ class Stage:
             self.dep(str(dep))
 
     def __enter__(self) -> "Stage":
-        self._inputs, self._stats = self._read_inputs(), self._read_stats()
+        self._stats, self._inputs = self._read_stats(), self._read_inputs()
         values, files = self._inputs
         what = {name: value for name, value in values.items() if not name.startswith(HOW)}
         key = hashlib.sha256(repr((what, files)).encode()).hexdigest()[:16]
@@ -128,15 +128,17 @@ class Stage:
             raise InputError("params.yaml or a dep changed while the stage ran; nothing was kept, run it again")
         for out in self.declared_outs:
             assert (self._staging / out).exists(), f"stage {self.name} did not write {out}"
-        for out in self.declared_outs:
-            beside = out.with_name(f".{out.name}.new")
-            out.parent.mkdir(parents=True, exist_ok=True)
-            _remove(beside)
-            try:
+        new = {out: out.with_name(f".{out.name}.new") for out in self.declared_outs}
+        try:
+            for out, beside in new.items():
+                out.parent.mkdir(parents=True, exist_ok=True)
+                _remove(beside)
                 shutil.move(self._staging / out, beside)  # copies if data/ is on another disk, which may be full
+            for out, beside in new.items():
                 _remove(out)
                 os.replace(beside, out)
-            finally:
+        finally:
+            for beside in new.values():
                 _remove(beside)
 
     def _files(self) -> list[Path]:

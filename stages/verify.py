@@ -69,7 +69,10 @@ def compare(committed: dict[str, Facts], here: dict[str, Facts], order: Iterable
 
 def read_committed(path: str) -> bytes:
     """Reads a file as it is in the last commit. Raises InputError if there is no commit, or no such file in it."""
-    done = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True)
+    try:
+        done = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: git is not installed, so there is no committed version to compare with") from None
     if done.returncode:
         raise InputError(f"{path}: no committed version to compare with: {_first_line(done.stderr)}")
     return done.stdout

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from gpt2.commands.cli import Parser, check_out
+from gpt2.common.errors import InputError
 from gpt2.common.files import write_jsonl
 from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, evaluate
 from gpt2.runtime.world import world
@@ -21,6 +22,8 @@ def main(args: argparse.Namespace) -> None:
     protocols = list(PROTOCOLS) if args.protocol == "both" else [args.protocol]
     if args.out:
         check_out(args.out)
+        if args.out.exists() and args.data.exists() and args.out.samefile(args.data):
+            raise InputError(f"--out = {args.out}: expected another file than --data, which it would replace")
     with world() as here:
         metrics, rows = evaluate(args.model, args.data, protocols, precision=args.precision, world=here)
     if here.main:

@@ -55,6 +55,8 @@ def documents(path: Path, column: str | None) -> Iterator[str]:
     Raises InputError naming the file and the place if it is neither a table nor UTF-8 text.
     """
     if path.suffix in SUFFIXES:
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
         for number, row in enumerate(read_rows(path, str(path)), start=1):
             if text := text_of(row, column or "text", f"{path}, row {number}"):
                 yield text

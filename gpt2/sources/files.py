@@ -66,8 +66,10 @@ def local_files(directory: Path, patterns: Sequence[str] | None, key: str) -> li
     for pattern in patterns or ["**"]:
         found = [pattern] if (root / pattern).is_file() else glob.glob(pattern, root_dir=root, recursive=True)
         found = [name for name in found if (root / name).is_file() and (patterns or name.endswith(SUFFIXES))]
-        if not found:
+        if not found and patterns:
             raise InputError(f"{key} = {pattern!r}: no such file in {directory.as_posix()}")
+        if not found:
+            raise InputError(f"{directory.as_posix()}: expected a table in it: {', '.join(SUFFIXES)}")
         paths |= {(root / name).parent.resolve() / Path(name).name for name in found}
     for path in paths:
         if not path.is_relative_to(root):

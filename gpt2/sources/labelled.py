@@ -114,11 +114,20 @@ def _text(row: dict, column: str, place: str) -> str:
 
 
 def _names(params: ClassificationDataParams, source: Source) -> list[str]:
-    """The names of the labels 0, 1, ...: those of the params, or else of the data set's card or of a file; or []."""
+    """The names of the labels 0, 1, ...: those of the params, or else of the data set's card or of its files; or [].
+
+    Raises InputError if the files name the labels differently.
+    """
     column = params.columns.label
-    names = params.names or getattr(source.features.get(column), "names", None)
-    in_files = (label_names(file, source.where(path), column) for _, path, file in source.files())
-    return [str(name) for name in names or next(filter(None, in_files), None) or []]
+    if names := params.names or getattr(source.features.get(column), "names", None):
+        return list(map(str, names))
+    names = []
+    for _, path, file in source.files():
+        found = list(map(str, label_names(file, source.where(path), column) or []))
+        if found and names and found != names:
+            raise InputError(f"{source.where(path)}: names its labels {found}; expected {names}, as in another file")
+        names = names or found
+    return names
 
 
 def _label(value: object, names: Sequence[str], where: str) -> str | None:

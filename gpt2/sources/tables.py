@@ -67,10 +67,12 @@ def label_names(path: Path, where: str, column: str) -> list[str] | None:
 
 
 def open_parquet(path: Path, where: str) -> pq.ParquetFile:
-    """Opens a parquet file. Raises InputError if it is none."""
+    """Opens a parquet file. Raises InputError if it is damaged, or not a parquet file."""
     try:
         return pq.ParquetFile(path)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # OSError: a damaged footer
+        if getattr(error, "errno", None):
+            raise
         raise InputError(f"{where}: not a parquet file: {first_line(error)}") from None
 
 

@@ -85,3 +85,11 @@ def test_errors_are_one_line(place, capsys, more, message):
     assert exit_status(main, arguments(place, *more)) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"error: {message}") and err.count("\n") == 1
+
+
+def test_scores_do_not_replace_the_examples(place, capsys):
+    data = place / "val.jsonl"
+    before = data.read_bytes()
+    assert exit_status(main, arguments(place, "--out", str(data))) == 1
+    assert capsys.readouterr().err.startswith(f"error: --out = {data}: expected another file than --data")
+    assert data.read_bytes() == before

@@ -103,6 +103,7 @@ def test_the_rows_of_a_table_in_any_format_are_documents(command, tmp_path):
     [
         (b"x", ("--model", "nowhere", "x"), "nowhere: no such model directory"),
         (None, ("x",), "x: No such file or directory"),
+        (None, ("x.parquet",), "x.parquet: no such file"),
         (b"", ("x",), "x: contains no text"),
         (b"ab\xffcd", ("x",), "x: not UTF-8: expected a text, or a table (.parquet, "),
         (b"x", ("x.parquet",), "x.parquet: cannot be read after row 0: "),

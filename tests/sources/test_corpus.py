@@ -134,9 +134,11 @@ def test_damaged_parquet(convert):
     path.write_bytes(content[:1000] + bytes(5000) + content[6000:])
     with pytest.raises(InputError, match=r"/a.parquet: damaged after row \d+: "):
         convert()
-    path.write_bytes(b"PAR1")
-    with pytest.raises(InputError, match=r"/a.parquet: not a parquet file: "):
-        convert()
+    footer = content[:-1000] + bytes(900) + content[-100:]
+    for damaged in (b"PAR1", footer):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"/a.parquet: not a parquet file: "):
+            convert()
 
 
 COUNTS = "max_tokens needs whole numbers in a column 'token_count'; set max_documents instead"

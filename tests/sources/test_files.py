@@ -110,6 +110,9 @@ def test_globs_choose_the_files_of_a_folder(tmp_path):
     assert find("deep/c.csv", "b*") == ["b.csv", "deep/c.csv"]
     with pytest.raises(InputError, match=r"^data.corpus.files = 'e.csv': no such file in .*/set$"):
         find("e.csv", "b.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"/empty: expected a table in it: \.parquet, "):
+        local_files(tmp_path / "empty", None, "data.hellaswag.files")
 
 
 def test_files_that_dvc_does_not_watch_are_refused(tmp_path):

@@ -87,6 +87,13 @@ def test_names_are_those_of_all_files(tmp_path):
     assert labels_of(rows)["text number 5"] == labels_of(rows)["test text 2"] == "high"
 
 
+def test_files_that_name_their_labels_differently_are_refused(tmp_path):
+    pq.write_table(named(TRAIN, NAMES), tmp_path / "train.parquet")
+    pq.write_table(named(TEST, NAMES[::-1]), tmp_path / "test.parquet")
+    with pytest.raises(InputError, match=r"test\.parquet: names its labels \['high', .*; expected \['low', "):
+        classify(tmp_path, ".parquet")
+
+
 def test_names_that_are_numbers(files):
     texts = [[{**row, "label": str(row["label"] + 1)} for row in rows] for rows in (TRAIN, TEST)]
     names = ["1", "2", "3"]

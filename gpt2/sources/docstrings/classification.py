@@ -27,7 +27,7 @@ def classification_rows(documents: list[Document], params: ExamplesParams) -> tu
 
     The text of a row is an unbroken stretch of its document, so it shares nothing with earlier splits either. The hash
     of a document's name decides whether its row is kept, and where. No label takes more than twice its even share of a
-    split. Raises InputError for a single package, and for a split without rows.
+    split. Raises InputError for a single package, for a split without rows, and if one label is left to learn.
     """
     labels = sorted({document.package for document in documents})
     if len(labels) < 2:
@@ -45,6 +45,8 @@ def classification_rows(documents: list[Document], params: ExamplesParams) -> tu
                 room[document.package] -= 1
         if not rows[split]:
             raise InputError(f"docstrings.heldout leaves no text to classify in {split}")
+    if len({row["label"] for row in rows["train"]}) < 2:
+        raise InputError(f"data.classification.max_train = {params.max_train}: leaves one label to learn; raise it")
     return rows, labels
 
 

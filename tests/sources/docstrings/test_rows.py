@@ -127,6 +127,8 @@ def test_no_label_takes_more_than_twice_its_share():
     rows, _ = classification_rows(documents, ClassificationDataParams(max_train=80, max_eval=40))
     assert Counter(row["label"] for row in rows["train"])["aaa"] <= 40
     assert Counter(row["label"] for row in rows["test"])["aaa"] <= 20
+    with pytest.raises(InputError, match=r"^data\.classification\.max_train = 1: leaves one label to learn"):
+        classification_rows(documents, ClassificationDataParams(max_train=1))
 
 
 def test_an_excerpt_stays_clear_of_names(documents):

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from gpt2.commands.cli import Parser, argument_text, check_out, within
+from gpt2.common.errors import InputError
 from gpt2.common.files import write_text
 from gpt2.interpret.heads import read_attention, viewer_data
 from gpt2.model.checkpoint import load_with_tokenizer
@@ -18,6 +19,9 @@ from gpt2.report.page import explorer
 def main(args: argparse.Namespace) -> None:
     """Runs the command."""
     check_out(args.out)
+    for model in args.model:
+        if args.model.count(model) > 1:
+            raise InputError(f"--model {model}: given twice")
     prompts = [argument_text(prompt) for prompt in args.prompt]
     models = []
     for directory in args.model:

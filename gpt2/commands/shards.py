@@ -15,7 +15,7 @@ from gpt2.commands.cli import Parser
 from gpt2.common.errors import InputError
 from gpt2.common.files import sha256
 from gpt2.common.progress import bar
-from gpt2.tokens.shards import MANIFEST, Split, histogram, open_shard, read_manifest
+from gpt2.tokens.shards import MANIFEST, Manifest, Split, histogram, open_shard, read_manifest
 
 BAR_WIDTH = 40  # characters
 
@@ -26,7 +26,7 @@ def verify(directory: Path) -> str:
     Does not check bytes, duplicates, empty, invalid_utf8 and val_in_train, which shards do not contain. Raises
     InputError naming the first shard that differs from the manifest or is not in it, or the split whose totals differ.
     """
-    manifest = read_manifest(directory)
+    manifest = _read_splits(directory)
     listed = {shard.file for split in manifest.splits.values() for shard in split.shards}
     if others := sorted({path.name for path in directory.glob("*.npy")} - listed):
         raise InputError(f"{directory / others[0]}: not in the manifest")
@@ -54,11 +54,18 @@ def verify(directory: Path) -> str:
 
 
 def stats(directory: Path) -> str:
-    """A table of each split's totals in the manifest, and a histogram of its document lengths."""
-    manifest = read_manifest(directory)
+    """A table of each split's totals in the manifest, and a histogram of its document lengths.
+
+    Raises InputError if the totals contradict each other.
+    """
+    manifest = _read_splits(directory)
+    for name, split in manifest.splits.items():
+        if sum(split.lengths) != split.documents or split.tokens <= split.documents:
+            where = f"{directory / MANIFEST}: splits.{name}"
+            raise InputError(f"{where}: documents, tokens and lengths contradict each other")
     columns = {name: _figures(split) for name, split in manifest.splits.items()}
     lines = [f"{'':22}" + "".join(f"{name:>18}" for name in columns)]
-    for label in next(iter(columns.values()), {}):
+    for label in next(iter(columns.values())):
         lines.append(f"{label:22}" + "".join(f"{column[label]:>18}" for column in columns.values()))
     lines += [
         "",
@@ -68,6 +75,14 @@ def stats(directory: Path) -> str:
     for name, split in manifest.splits.items():
         lines += ["", f"{name}: documents by tokens", *_bars(split.lengths)]
     return "\n".join(lines)
+
+
+def _read_splits(directory: Path) -> Manifest:
+    """The manifest. Raises InputError if it has no split."""
+    manifest = read_manifest(directory)
+    if not manifest.splits:
+        raise InputError(f"{directory / MANIFEST}: splits is empty")
+    return manifest
 
 
 def _figures(split: Split) -> dict[str, str]:

@@ -48,6 +48,7 @@ def test_the_page_holds_every_head_of_the_models_on_the_prompts(models, tmp_path
     [
         (("--prompt", "ab"), "--prompt[0] = 'ab': 2 tokens for the model "),
         (("--prompt", "abc", "--prompt", "x" * 129), "129 tokens for the model "),
+        (("--prompt", "abc", "--model", "a", "--model", "a"), "--model a: given twice"),
         (("--prompt", "abc", "--model", "/nowhere"), "/nowhere: no such model directory"),
         (("--prompt", "abc", "--out", "/nowhere/page.html"), "--out = /nowhere/page.html: expected a file in an"),
     ],

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2.commands.cli import run
-from gpt2.commands.shards import verify
+from gpt2.commands.shards import stats, verify
 from gpt2.common.errors import InputError
 from gpt2.common.files import sha256
 from gpt2.tokenizer.bpe import train_bpe
@@ -138,6 +138,20 @@ def test_the_manifest_counts_documents_bytes_duplicates_and_lengths(tokens, toke
 def test_a_histogram_has_one_bin_per_power_of_two(lengths):
     counts = histogram(np.array(lengths, dtype=np.int64))
     assert counts.tolist() == [sum(2**i <= length < 2 ** (i + 1) for length in lengths) for i in range(BINS)]
+
+
+@pytest.mark.parametrize("work", [verify, stats])
+def test_a_manifest_without_splits_is_an_error(tokens, work):
+    edit(tokens / "manifest.json", lambda m: m.update(splits={}))
+    with pytest.raises(InputError, match=r"manifest\.json: splits is empty$"):
+        work(tokens)
+
+
+@pytest.mark.parametrize(("key", "value"), [("documents", 9999), ("lengths", [])])
+def test_stats_refuses_totals_that_contradict_each_other(tokens, key, value):
+    edit(tokens / "manifest.json", lambda m: m["splits"]["val"].update({key: value}))
+    with pytest.raises(InputError, match=r"splits\.val: documents, tokens and lengths contradict each other$"):
+        stats(tokens)
 
 
 @pytest.mark.parametrize(("key", "value"), [("documents", 4), ("tokens", 7), ("lengths", [0, 2, 0, 0, 0, 0, 1])])

@@ -4,7 +4,7 @@ from gpt2.common.files import write_json, write_jsonl
 from gpt2.sources.docstrings import packages
 from gpt2.sources.docstrings.classification import classification_rows
 from gpt2.sources.docstrings.documents import read_documents
-from gpt2.sources.labelled import read_classification
+from gpt2.sources.labeled import read_classification
 from stages.stage import Stage, run
 
 

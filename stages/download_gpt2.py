@@ -1,6 +1,10 @@
 """Stage download_gpt2: OpenAI's weights from the hub or from data/local/gpt2, or a manifest without weights."""
 
+from pathlib import Path
+
+from gpt2.common.errors import InputError
 from gpt2.common.files import write_json
+from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.sources.gpt2 import copy_model, fetch_model
 from stages.stage import Stage, run
 
@@ -11,11 +15,22 @@ def main(stage: Stage) -> None:
     match params.source:
         case "hub":
             manifest = fetch_model(params.repo, out)
+            check(out, params.repo)
         case "local":
-            manifest = copy_model(stage.dep("data/local/gpt2"), out)
+            source = stage.dep("data/local/gpt2")
+            manifest = copy_model(source, out)
+            check(out, str(source))
         case "none":
             manifest = {"source": "none"}
     write_json(out / "manifest.json", manifest)
+
+
+def check(directory: Path, name: str) -> None:
+    """Reads the checkpoint, so that one that later stages could not read is refused here. `name` is for messages."""
+    try:
+        load_with_tokenizer(directory, "cpu")
+    except InputError as error:
+        raise InputError(f"data.gpt2: {error}".replace(str(directory), name)) from None
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from gpt2.common.files import write_json, write_jsonl
 from gpt2.sources.docstrings import packages
 from gpt2.sources.docstrings.documents import read_documents
 from gpt2.sources.docstrings.instructions import instruction_rows
-from gpt2.sources.labelled import read_instructions
+from gpt2.sources.labeled import read_instructions
 from stages.stage import Stage, run
 
 

@@ -11,11 +11,15 @@ ROOT = Path(__file__).parents[1]
 
 # Libraries read these when they are imported, and commands that tests start inherit them.
 for name in list(os.environ):
-    if name.startswith(("HF_", "HUGGING", "DATASETS_", "TRANSFORMERS_", "TIKTOKEN_")):
+    if name.startswith(("HF_", "HUGGING", "DATASETS_", "TRANSFORMERS_", "TIKTOKEN_", "WANDB_")):
         del os.environ[name]
 os.environ["HF_HOME"] = str(Path(tempfile.gettempdir(), "gpt2-tests"))  # not the cache and login of the user
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+os.environ |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+
+# git and DVC read these in commands that tests start. They name no hooks, no signature and no cache of the user.
+os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+os.environ |= dict.fromkeys(("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"), os.environ["HF_HOME"])
 
 settings.register_profile("untimed", deadline=None)  # a busy machine fails no test
 settings.load_profile("untimed")

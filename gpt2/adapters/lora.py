@@ -58,20 +58,11 @@ def add_lora(model: GPT, params: LoRAParams) -> None:
 
 @torch.no_grad()
 def merge(model: GPT) -> dict[str, LoRALinear]:
-    """Replaces every adapter by a plain layer, so that the model is a plain GPT-2; returns the adapters.
-
-    The adapters keep the frozen weights unchanged; `unmerge` restores them.
-    """
+    """Replaces every adapter by a plain layer, so that the model is a plain GPT-2; returns the adapters."""
     merged = dict(adapters(model))
     for name, adapter in merged.items():
         model.set_submodule(name, adapter.merged())
     return merged
-
-
-def unmerge(model: GPT, merged: dict[str, LoRALinear]) -> None:
-    """Undoes the `merge` that returned `merged`: weights and outputs are again, bit for bit, those before it."""
-    for name, adapter in merged.items():
-        model.set_submodule(name, adapter)
 
 
 def save_adapter(merged: dict[str, LoRALinear], params: LoRAParams, directory: Path, base: str) -> None:

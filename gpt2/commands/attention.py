@@ -11,7 +11,7 @@ from pathlib import Path
 from gpt2.commands.cli import Parser, argument_text, check_out, within
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_text
-from gpt2.interpret.heads import read_attention, viewer_data
+from gpt2.interpret.heads import encode_prompts, read_attention, viewer_data
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.report.page import explorer
 
@@ -27,7 +27,8 @@ def main(args: argparse.Namespace) -> None:
     for directory in args.model:
         name = argument_text(str(directory))
         model, tokenizer = load_with_tokenizer(directory, "cpu")
-        models.append(read_attention(name, name, model, tokenizer, prompts, args.seed, "--prompt"))
+        encoded = encode_prompts(prompts, model, tokenizer, "--prompt")
+        models.append(read_attention(name, name, model, tokenizer, encoded, args.seed))
     write_text(args.out, explorer("Attention, head by head", viewer_data(models)))
 
 
@@ -35,7 +36,7 @@ def parser() -> Parser:
     parser = Parser(prog="python -m gpt2 attention", description="Writes a page that shows every attention head.")
     add = parser.add_argument
     model = "checkpoint directory with its tokenizer; may be repeated"
-    prompt = "a text of 3 to 128 tokens that the models read; may be repeated"
+    prompt = "a text of 3 or more tokens, of which the models read the first 128; may be repeated"
     seed = "seed for the random tokens on which heads are scored; default: %(default)s"
     add("--model", type=Path, action="append", required=True, metavar="DIR", help=model)
     add("--prompt", action="append", required=True, metavar="TEXT", help=prompt)

@@ -2,7 +2,8 @@
 
     python -m gpt2 classify --model data/models/classification "Returns the eigenvalues of a matrix."
 
-With `-` it reads standard input, one text per line, and prints the likeliest label and its probability for each line:
+With `-` it reads standard input, one text per line, and prints the likeliest label and its probability for each line.
+A blank line is answered by a blank line, so that line n of the output always belongs to line n of the input:
 
     cut -f 2 reviews.tsv | python -m gpt2 classify --model data/models/classification - > labels.tsv
 """
@@ -11,7 +12,6 @@ import argparse
 import codecs
 import sys
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,18 +71,20 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _answer_lines(classifier: Classifier, stream: BinaryIO) -> None:
-    """Prints the likeliest label of each line as soon as the line arrives. Raises InputError at an empty line."""
-    answered = 0
+    """Prints the likeliest label of each line as soon as the line arrives, and a blank line for a blank one."""
+    start = codecs.BOM_UTF8
     for lines in _arriving(stream):
-        if not answered:
-            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-        texts = list(takewhile(str.strip, (line.decode(errors="replace").rstrip("\r") for line in lines)))
-        for probabilities in classifier(texts):
-            print(f"{classifier.labels[probabilities.argmax()]}\t{probabilities.max():.4f}")
+        lines[0] = lines[0].removeprefix(start)
+        start = b""
+        texts = [line.decode(errors="replace").rstrip("\r") for line in lines]
+        answers = iter(classifier([text for text in texts if text.strip()]))
+        for text in texts:
+            if text.strip():
+                probabilities = next(answers)
+                print(f"{classifier.labels[probabilities.argmax()]}\t{probabilities.max():.4f}")
+            else:
+                print()
         sys.stdout.flush()
-        answered += len(texts)
-        if len(texts) < len(lines):
-            raise InputError(f"standard input, line {answered + 1}: expected a text that is not empty")
 
 
 def _arriving(stream: BinaryIO) -> Iterator[list[bytes]]:
@@ -99,6 +101,7 @@ def _arriving(stream: BinaryIO) -> Iterator[list[bytes]]:
 def parser() -> Parser:
     parser = Parser(prog="python -m gpt2 classify", description="Labels texts with a fine-tuned classifier.")
     add = parser.add_argument
+    stdin, after = "- reads one text per line from standard input", "write -- before a text that begins with -"
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
-    add("texts", nargs="+", metavar="TEXT", help="a text to label; - reads one text per line from standard input")
+    add("texts", nargs="+", metavar="TEXT", help=f"a text to label; {stdin}; {after}")
     return parser

@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -16,6 +17,10 @@ class Parser(argparse.ArgumentParser):
     """Reports a wrong argument like any other error: one line and status 1, without the usage."""
 
     def error(self, message: str):
+        if value := re.fullmatch(r"argument (--[a-z-]+): expected one argument", message):
+            message += f"; a value that begins with - follows an equals sign: {value[1]}=-value"
+        if message.endswith("required: TEXT") or re.search("unrecognized arguments: -[^-]", message):
+            message += "; a text that begins with - follows --"
         self.exit(1, f"error: {message}\n")
 
 

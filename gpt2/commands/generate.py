@@ -59,7 +59,7 @@ def _prompt(args: argparse.Namespace) -> tuple[str, str]:
     if args.instruction is not None:
         return alpaca.prompt(argument_text(args.instruction), argument_text(args.input or "")), ""
     if args.prompt == "-":
-        prompt = sys.stdin.buffer.read().decode(errors="replace")
+        prompt = sys.stdin.buffer.read().decode("utf-8-sig", errors="replace")
     else:
         prompt = argument_text(args.prompt or "")
     if args.prompt is not None and not prompt:

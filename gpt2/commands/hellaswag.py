@@ -13,8 +13,10 @@ from pathlib import Path
 from gpt2.commands.cli import Parser, check_out
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_jsonl
-from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, evaluate
+from gpt2.config.schema import parse
+from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, Example, evaluate
 from gpt2.runtime.world import world
+from gpt2.sources.hellaswag import table_completions
 
 
 def main(args: argparse.Namespace) -> None:
@@ -25,7 +27,8 @@ def main(args: argparse.Namespace) -> None:
         if args.out.exists() and args.data.exists() and args.out.samefile(args.data):
             raise InputError(f"--out = {args.out}: expected another file than --data, which it would replace")
     with world() as here:
-        metrics, rows = evaluate(args.model, args.data, protocols, precision=args.precision, world=here)
+        examples = read(args.data)
+        metrics, rows = evaluate(args.model, examples, protocols, precision=args.precision, world=here)
     if here.main:
         if args.out:
             write_jsonl(args.out, rows)
@@ -36,13 +39,22 @@ def main(args: argparse.Namespace) -> None:
             print(f"{protocol:12}{shares[0]:>18}{shares[1]:>18}{row['n']:>8,}{row['truncated']:>11,}")
 
 
+def read(path: Path) -> list[Example]:
+    """Reads a table as the stage download_hellaswag does. Raises InputError naming the row that is malformed."""
+    rows = enumerate(table_completions(path, str(path)), start=1)
+    examples = [parse(Example, row, f"{path}, row {number}") for number, row in rows]
+    if not examples:
+        raise InputError(f"{path}: no examples: expected at least one")
+    return examples
+
+
 def parser() -> Parser:
     parser = Parser(
         prog="python -m gpt2 hellaswag", description="Scores a model on HellaSwag, or any file in its format."
     )
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
-    add("--data", type=Path, required=True, metavar="FILE", help="examples in HellaSwag's format, JSON lines")
+    add("--data", type=Path, required=True, metavar="FILE", help="a table with HellaSwag's columns")
     protocol = "how examples are formatted; default: %(default)s"
     precision = "precision of matrix products; default: %(default)s"
     add("--protocol", choices=[*PROTOCOLS, "both"], default="both", help=protocol)

@@ -10,6 +10,7 @@ of rows does not matter. Any other file is one document.
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from gpt2.common.progress import bar
 from gpt2.evaluation.perplexity import score
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.runtime.device import autocast_dtype
-from gpt2.sources.tables import SUFFIXES, read_rows, text_of
+from gpt2.sources.tables import SUFFIXES, is_table, read_rows, text_of, with_column
 
 
 def main(args: argparse.Namespace) -> None:
@@ -27,6 +28,8 @@ def main(args: argparse.Namespace) -> None:
     model, tokenizer = load_with_tokenizer(args.model)
     block_size = model.config.block_size
     stride = block_size // 2 if args.stride is None else args.stride
+    if block_size < 2:
+        raise InputError(f"{args.model}: its context of {block_size} token is too short: expected 2 or more")
     if not 0 < stride < block_size:
         raise InputError(f"--stride = {stride}: expected 1 to {block_size - 1}, less than the model's context")
     dtype = autocast_dtype(args.precision, model.wte.weight.device)
@@ -52,17 +55,19 @@ def main(args: argparse.Namespace) -> None:
 def documents(path: Path, column: str | None) -> Iterator[str]:
     """Yields the documents of a file; - is standard input. The column of a table is `text` by default.
 
-    Raises InputError naming the file and the place if it is neither a table nor UTF-8 text.
+    Raises InputError naming the file and the place if it is neither a table nor UTF-8 text. Prints a note for a suffix
+    that is neither that of a table nor that of a text.
     """
-    if path.suffix in SUFFIXES:
-        if not path.exists():
-            raise InputError(f"{path}: no such file")
-        for number, row in enumerate(read_rows(path, str(path)), start=1):
-            if text := text_of(row, column or "text", f"{path}, row {number}"):
+    if is_table(path):
+        column = column or "text"
+        for number, row in enumerate(with_column(read_rows(path, str(path)), column, str(path)), start=1):
+            if text := text_of(row, column, f"{path}, row {number}"):
                 yield text
     elif column is not None:
         raise InputError(f"--column = {column!r}: only tables have columns ({', '.join(SUFFIXES)}), not {path}")
     else:
+        if path.suffix not in ("", ".txt", ".md"):
+            print(f"note: {path} is read as one text; tables end in {', '.join(SUFFIXES)}", file=sys.stderr)
         with open("/dev/stdin" if str(path) == "-" else path, encoding="utf-8-sig", newline="") as file:
             try:
                 yield file.read()

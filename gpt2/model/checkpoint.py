@@ -93,7 +93,8 @@ def read_config(directory: Path) -> tuple[GPTConfig, dict]:
     path = directory / "config.json"
     if not directory.is_dir():
         raise InputError(f"{directory}: no such model directory")
-    if not path.exists() and (directory / "manifest.json").exists():
+    manifest = directory / "manifest.json"
+    if not path.exists() and manifest.exists() and read_json(manifest) == {"source": "none"}:
         raise InputError(f"{directory}: OpenAI's weights were left out; set data.gpt2.source to hub or local")
     raw = read_json(path)
     if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
@@ -131,24 +132,31 @@ def read_state(directory: Path) -> dict[str, Tensor]:
 def load(directory: Path) -> GPT:
     """Reads a GPT-2 checkpoint, ours or Hugging Face's, into a float32 model.
 
-    Raises InputError naming the file, and the tensor that is missing, has the wrong shape or is not finite.
+    Raises InputError naming the file, and the tensor that is missing, has the wrong shape or is not finite, and for a
+    checkpoint whose output projection is not the matrix of its token embeddings.
     """
     config, _ = read_config(directory)
     with torch.device("meta"):  # the parameters come from the file, so none are initialized
         model = GPT(config)
-    state = {name: tensor for name, tensor in from_hf(read_state(directory)).items() if not name.startswith("score.")}
-    load_state(model, state, directory / "model.safetensors")
+    stored, path = read_state(directory), directory / "model.safetensors"
+    state = {name: tensor for name, tensor in from_hf(stored).items() if not name.startswith("score.")}
+    load_state(model, state, path)
+    head = stored.get("lm_head.weight")
+    if head is not None and not torch.equal(head.float(), model.wte.weight):
+        raise InputError(f"{path}: lm_head.weight differs from wte.weight: expected tied weights, as in GPT-2")
     return model
 
 
 def load_with_tokenizer(directory: Path, device: str | None = None) -> tuple[GPT, Tokenizer]:
-    """The model of a checkpoint directory, in eval mode, and its tokenizer. Defaults to a GPU if there is one.
+    """The model of a checkpoint directory, in eval mode, and its tokenizer.
+
+    The model is on `device`, or without one on a GPU if there is one, and else on the CPU.
 
     Raises InputError if either is missing or malformed, if their vocabularies differ in size, or if it is a classifier.
     """
     _, raw = read_config(directory)
     if "GPT2ForSequenceClassification" in (raw.get("architectures") or ()):
-        raise InputError(f"{directory}: a classifier, expected a language model; `gpt2 classify` reads those")
+        raise InputError(f"{directory}: a classifier, expected a language model; `python -m gpt2 classify` reads it")
     model = load(directory)
     tokenizer = Tokenizer.load(directory, model.config.vocab_size)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,7 +1,8 @@
 """Text from the hub or from files in data/local as the pretraining corpus: one parquet file for each file that is read.
 
 The texts become the column `text`. The other columns of parquet files are kept, except for a column `split`, which in
-the corpus would mark what is held out of training, and for a column `text` that is not the text column.
+the corpus would mark what is held out of training, and for a column `text` that is not the text column. A text that is
+missing becomes an empty one, which tokenization leaves out and counts.
 """
 
 import math
@@ -20,7 +21,7 @@ from gpt2.common.files import replacing, write_json
 from gpt2.common.progress import bar
 from gpt2.config.data import CorpusParams
 from gpt2.sources.files import file_record, locate
-from gpt2.sources.tables import check_columns, open_parquet, read_rows, text_of
+from gpt2.sources.tables import check_columns, open_parquet, read_rows, text_of, with_column
 
 TEXT, SPLIT, TOKENS = "text", "split", "token_count"
 BATCH_ROWS = 1024  # in memory at a time, and in a row group of the corpus
@@ -76,7 +77,7 @@ def write_parts(params: CorpusParams, directory: Path, out: Path) -> None:
 def _batches(path: Path, where: str, params: CorpusParams) -> tuple[Iterator[pa.RecordBatch], list[str]]:
     """The documents of a file, a few at a time, and the columns that are left out."""
     column = params.text_column
-    if path.suffix != ".parquet":
+    if path.suffix.lower() != ".parquet":
         return _table_batches(path, where, column, counted=params.max_tokens is not None), []
     file = open_parquet(path, where)
     names = file.schema_arrow.names
@@ -95,17 +96,14 @@ def _parquet_batches(file: pq.ParquetFile, where: str, column: str) -> Iterator[
     try:
         for batch in file.iter_batches(BATCH_ROWS, columns=kept):
             batch = batch.select(kept).rename_columns(names).replace_schema_metadata(None)
-            texts = batch[TEXT].cast(pa.string())
-            if texts.null_count:
-                raise InputError(f"{where}, row {row + texts.is_null().index(True).as_py() + 1}: {column} is null")
-            yield batch.set_column(names.index(TEXT), TEXT, texts)
+            yield batch.set_column(names.index(TEXT), TEXT, batch[TEXT].cast(pa.string()).fill_null(""))
             row += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{where}: damaged after row {row}: {first_line(error)}") from None
 
 
 def _table_batches(path: Path, where: str, column: str, counted: bool) -> Iterator[pa.RecordBatch]:
-    rows = enumerate(read_rows(path, where), start=1)
+    rows = enumerate(with_column(read_rows(path, where), column, where), start=1)
     while some := list(islice(rows, BATCH_ROWS)):
         texts = [text_of(row, column, f"{where}, row {number}") for number, row in some]
         columns = {TEXT: pa.array(texts, pa.string())}

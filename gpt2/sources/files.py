@@ -9,7 +9,7 @@ from gpt2.common.errors import InputError
 from gpt2.common.files import size_and_hash
 from gpt2.config.data import CorpusParams, ExamplesParams, HellaSwagDataParams
 from gpt2.sources.hub import Repository
-from gpt2.sources.tables import SUFFIXES
+from gpt2.sources.tables import SUFFIXES, is_table
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,14 @@ def local_files(directory: Path, patterns: Sequence[str] | None, key: str) -> li
     """The files below a folder that paths or globs name, sorted; without patterns, every table.
 
     A name that exists comes before a glob; `**` descends into folders. Raises InputError naming `key` if there are no
-    files, and for a file outside the folder or behind a linked folder: DVC would not see it change.
+    files, and for a file that DVC would not see change: outside the folder, behind a linked folder, or in another
+    repository of DVC.
     """
     root = directory.resolve()
     paths = set()
     for pattern in patterns or ["**"]:
         found = [pattern] if (root / pattern).is_file() else glob.glob(pattern, root_dir=root, recursive=True)
-        found = [name for name in found if (root / name).is_file() and (patterns or name.endswith(SUFFIXES))]
+        found = [name for name in found if (root / name).is_file() and (patterns or is_table(Path(name)))]
         if not found and patterns:
             raise InputError(f"{key} = {pattern!r}: no such file in {directory.as_posix()}")
         if not found:
@@ -74,6 +75,11 @@ def local_files(directory: Path, patterns: Sequence[str] | None, key: str) -> li
     for path in paths:
         if not path.is_relative_to(root):
             raise InputError(f"{key}: {path} is outside {directory.as_posix()}, where DVC sees no change; copy it in")
+        inner = [parent for parent in path.parents if parent.is_relative_to(root) and (parent / ".dvc").exists()]
+        if inner:
+            raise InputError(
+                f"{key}: {path} is in another repository of DVC, {inner[0]}, where this one sees no change"
+            )
     return sorted(path.relative_to(root).as_posix() for path in paths)
 
 

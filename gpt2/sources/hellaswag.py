@@ -42,6 +42,15 @@ class Completion(Section):
     source_id: object = None
 
 
+def table_completions(path: Path, where: str, limit: int | None = None) -> list[dict]:
+    """The first `limit` rows of a table in HellaSwag's own schema, with the label as a number.
+
+    Raises InputError with `where`, the name of the file, and the row, counted from 1, if one is malformed.
+    """
+    rows = enumerate(islice(read_rows(path, where), limit), start=1)
+    return [parse(Completion, row, f"{where}, row {n}").model_dump(exclude_unset=True) for n, row in rows]
+
+
 def read_completions(params: HellaSwagDataParams, directory: Path) -> tuple[list[dict], dict]:
     """The first `params.max_examples` rows in HellaSwag's own schema, with the label as a number; and the manifest.
 
@@ -53,9 +62,7 @@ def read_completions(params: HellaSwagDataParams, directory: Path) -> tuple[list
     for _, path, file in source.files():
         where = source.where(path)
         room = None if params.max_examples is None else params.max_examples - len(rows)
-        found = []
-        for number, row in enumerate(islice(read_rows(file, where), room), start=1):
-            found.append(parse(Completion, row, f"{where}, row {number}").model_dump(exclude_unset=True))
+        found = table_completions(file, where, room)
         rows += found
         files.append(file_record(path, file, len(found)))
         if len(rows) == params.max_examples:

@@ -1,4 +1,4 @@
-"""Divides labelled sets into splits. Hashes of the rows decide which are held out: their order does not matter."""
+"""Divides labeled sets into splits. Hashes of the rows decide which are held out: their order does not matter."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ def draw(key: str) -> float:
 
 @dataclass(frozen=True)
 class Example:
-    """A row of a labelled set. Rows with the same key ask the same question: only one of them is kept, in one split."""
+    """A row of a labeled set. Rows with the same key ask the same question: only one of them is kept, in one split."""
 
     key: str
     row: dict

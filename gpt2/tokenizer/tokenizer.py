@@ -98,6 +98,11 @@ class Tokenizer:
         return self._encoding.decode_single_token_bytes(id)
 
     @cached_property
+    def byte_lengths(self) -> np.ndarray:
+        """The number of bytes of each token: (vocab_size,) int64, with 0 for <|endoftext|>, which is no text."""
+        return np.array([len(self.token_bytes(id)) for id in range(self.eot)] + [0])
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex, of all tokens in the order of their ids, each preceded by its length in four bytes."""
         tokens = map(self.token_bytes, range(self.vocab_size))
@@ -117,7 +122,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path, vocab_size: int | None = None) -> "Tokenizer":
-        """Reads vocab.json and merges.txt, or tokenizer.json if there is no merges.txt.
+        """Reads tokenizer.json, as transformers does, or vocab.json and merges.txt if there is no such file.
 
         Raises InputError naming the file if it is missing or malformed, if its ids are not in GPT-2's order, or if
         it does not have `vocab_size` tokens, the vocabulary size of the model in `directory`.
@@ -133,7 +138,8 @@ class Tokenizer:
                 order = "256 bytes, the merges in their order, <|endoftext|>"
                 raise InputError(f"{path}: {token!r} has id {found}, expected {id}: ids are {order}")
         for token, id in vocab.items():
-            raise InputError(f"{path}: no merge makes {token!r} = {id}; added tokens are not supported")
+            expected = f"expected {len(tokens)} tokens, of which {EOT} is the last"
+            raise InputError(f"{path}: {token!r} = {id} was added to GPT-2's vocabulary: {expected}")
         if vocab_size not in (None, len(tokens)):
             raise InputError(
                 f"{directory}: the tokenizer has {len(tokens)} tokens, the model {vocab_size}: "
@@ -158,7 +164,7 @@ def _spell(token: bytes) -> str:
 def _read_files(directory: Path) -> tuple[Path, dict[str, int], Sequence[Sequence[str]]]:
     """The path of the vocabulary, the vocabulary, and the merges, spelled in byte characters."""
     vocab, merges, whole = (directory / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
-    if whole.exists() and not merges.exists():
+    if whole.exists():
         try:
             fast = tokenizers.Tokenizer.from_file(str(whole))
             return whole, fast.get_vocab(), json.loads(fast.to_str())["model"]["merges"]
@@ -205,6 +211,7 @@ def _tokenizer_config(model_max_length: int | None) -> dict:
         "bos_token": EOT,
         "eos_token": EOT,
         "unk_token": EOT,
+        "pad_token": EOT,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
     }

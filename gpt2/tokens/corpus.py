@@ -91,9 +91,9 @@ class Corpus:
     def documents(self, path: Path) -> Iterator[Document]:
         """The rows of one of the files, including empty texts.
 
-        Raises InputError naming file and row (from 0) if a text is null or a split is neither train nor val.
+        Raises InputError naming file and row, counted from 1, if a text is null or a split is neither train nor val.
         """
-        for row, (data, split) in enumerate(_rows(path, self.columns)):
+        for row, (data, split) in enumerate(_rows(path, self.columns), start=1):
             if data is None:
                 raise InputError(f"{path}, row {row}: column text is null")
             if len(self.columns) > 1 and split not in SPLITS:

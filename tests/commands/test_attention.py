@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from gpt2.commands.cli import run
-from gpt2.interpret.heads import read_attention, viewer_data
+from gpt2.interpret.heads import encode_prompts, read_attention, viewer_data
 from gpt2.model import checkpoint
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.tokenizer.tokenizer import Tokenizer
@@ -36,18 +36,27 @@ def test_the_page_holds_every_head_of_the_models_on_the_prompts(models, tmp_path
     first = out.read_bytes()
     (shown,) = Page(first.decode()).text("script", type="application/json")
     loaded = {str(models / name): load_with_tokenizer(models / name, "cpu") for name in ("one", "two")}
-    prompts = ["ababc", HOSTILE]
-    expected = viewer_data([read_attention(name, name, *model, prompts, 1337, "-") for name, model in loaded.items()])
+    expected = viewer_data(
+        read_attention(name, name, *model, encode_prompts(["ababc", HOSTILE], *model, "-"), 1337)
+        for name, model in loaded.items()
+    )
     assert json.loads(shown) == expected
     assert main([*arguments, "--out", str(out)]) == 0 and out.read_bytes() == first
     assert [path.name for path in tmp_path.iterdir()] == ["attention.html"]
 
 
+def test_a_context_too_short_for_the_scores_is_an_error(tmp_path, capsys):
+    checkpoint.save(small_model(vocab_size=257, block_size=2), tmp_path / "tiny")
+    byte_tokenizer().save(tmp_path / "tiny")
+    arguments = ["--model", str(tmp_path / "tiny"), "--prompt", "abc", "--out", str(tmp_path / "page.html")]
+    assert exit_status(main, arguments) == 1
+    assert capsys.readouterr().err.startswith("error: block_size = 2: expected 3 or more, the fewest tokens that")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--prompt", "ab"), "--prompt[0] = 'ab': 2 tokens for the model "),
-        (("--prompt", "abc", "--prompt", "x" * 129), "129 tokens for the model "),
+        (("--prompt", "ab"), "--prompt[0] = 'ab': expected 3 tokens or more, not 2"),
         (("--prompt", "abc", "--model", "a", "--model", "a"), "--model a: given twice"),
         (("--prompt", "abc", "--model", "/nowhere"), "/nowhere: no such model directory"),
         (("--prompt", "abc", "--out", "/nowhere/page.html"), "--out = /nowhere/page.html: expected a file in an"),

@@ -64,6 +64,10 @@ def test_probabilities_are_those_of_a_pipeline(directory, command):
         scores = {row["label"]: row["score"] for row in rows}
         assert dict(zip(LABELS, share, strict=True)) == pytest.approx(scores, abs=1e-5)
     assert classifier.truncated == 1
+    together = theirs(TEXTS, top_k=None, truncation=True, batch_size=3)
+    for rows, alone in zip(together, expected, strict=True):
+        assert [row["label"] for row in rows] == [row["label"] for row in alone]
+        assert [row["score"] for row in rows] == pytest.approx([row["score"] for row in alone], abs=1e-5)
     command()  # transformers wrote on stderr
     status, out, _ = command(TEXTS[0])
     assert (status, out) == (0, "".join(f"{row['label']}\t{row['score']:.4f}\n" for row in expected[0]))
@@ -89,10 +93,18 @@ def test_lines_of_standard_input_are_answered_in_order(directory, command):
     assert command("-", given="\ufeffthe cat\n".encode())[1] == likeliest(directory, ["the cat"])
 
 
-def test_an_empty_line_is_an_error_after_the_lines_before_it_are_answered(directory, command):
-    status, out, err = command("-", given=b"the cat\na mat\n \nthe cat\n")
-    assert (status, out) == (1, likeliest(directory, ["the cat", "a mat"]))
-    assert err == "error: standard input, line 3: expected a text that is not empty\n"
+def test_a_blank_line_is_answered_by_a_blank_line(directory, command):
+    first, second = likeliest(directory, ["the cat"]), likeliest(directory, ["a mat"])
+    given = b"the cat\n \n\r\na mat\n\n"
+    assert command("-", given=given) == (0, f"{first}\n\n{second}\n", "")
+    assert command("-", given=b"\n") == (0, "\n", "")
+
+
+def test_a_text_that_begins_with_a_dash(directory, command):
+    hint = "; a text that begins with - follows --\n"
+    assert command("-the") == (1, "", f"error: the following arguments are required: TEXT{hint}")
+    assert command("the", "-the") == (1, "", f"error: unrecognized arguments: -the{hint}")
+    assert command("--", "-the")[1].startswith(likeliest(directory, ["-the"]).splitlines()[0])
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,20 @@ def test_greedy_text_equals_the_pipeline(directory, command, prompt):
     assert prompt + complete(model, tokenizer, prompt, 30, GREEDY) == expected["generated_text"]
 
 
+def test_a_padded_batch_of_the_pipeline_gives_the_texts_of_one_at_a_time(directory):
+    theirs = pipeline("text-generation", model=str(directory), device="cpu")
+    prompts, options = ["the cat", "a", "the dog sat on the"], {"do_sample": False, "max_new_tokens": 20}
+    assert theirs(prompts, batch_size=3, **options) == [theirs(prompt, **options) for prompt in prompts]
+
+
+def test_a_prompt_that_begins_with_a_dash(command):
+    status, out, err = command("--prompt", "-the", "--greedy")
+    assert (status, out) == (1, "")
+    hint = "a value that begins with - follows an equals sign: --prompt=-value"
+    assert err == f"error: argument --prompt: expected one argument; {hint}\n"
+    assert command("--prompt=-the", "--greedy")[1].startswith("-the")
+
+
 def test_split_characters_wait_until_they_are_complete(directory):
     tokenizer = Tokenizer.load(directory)
     letters, accent, thumb = [tokenizer.encode(text) for text in ("ab", "é", "👍")]
@@ -83,6 +97,8 @@ def test_several_samples_follow_one_another(directory, command):
 def test_the_prompt_may_come_from_standard_input(command, monkeypatch):
     expected = command("--prompt", "the café\n", "--greedy")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("the café\n".encode())))
+    assert command("--prompt", "-", "--greedy") == expected
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\ufeffthe café\n".encode())))
     assert command("--prompt", "-", "--greedy") == expected
 
 

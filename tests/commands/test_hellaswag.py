@@ -10,10 +10,11 @@ import pytest
 
 from gpt2.commands.cli import run
 from gpt2.common.files import read_jsonl, write_jsonl
-from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, evaluate
+from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, evaluate, read
 from gpt2.model import checkpoint
 from tests.conftest import ROOT
 from tests.small import ALONE, byte_tokenizer, exit_status, small_model
+from tests.sources.test_tables import write
 
 main = partial(run, "hellaswag")
 
@@ -41,7 +42,7 @@ def place(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def expected(place) -> tuple[dict, list[dict]]:
     options = {"precision": "float32", "world": ALONE}
-    return evaluate(place / "model", place / "val.jsonl", list(PROTOCOLS), **options)
+    return evaluate(place / "model", read(place / "val.jsonl"), list(PROTOCOLS), **options)
 
 
 def arguments(place: Path, *more: str) -> list[str]:
@@ -71,6 +72,17 @@ def test_two_processes_find_the_same(place, expected, tmp_path):
     assert read_jsonl(out) == expected[1]
     done = subprocess.run([*command, "--data", "/nowhere"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode != 0 and done.stderr.count("error: /nowhere: no such file") == 1
+
+
+@pytest.mark.parametrize("name", ["val.parquet", "VAL.JSONL"])
+def test_the_examples_may_be_any_table_that_the_chain_reads(place, expected, tmp_path, name):
+    """Hugging Face's HellaSwag is a parquet file whose labels are texts; editors put a byte order mark before text."""
+    rows = [{**row, "label": str(row["label"])} for row in read_jsonl(place / "val.jsonl")]
+    write(tmp_path / name, rows)
+    if name == "VAL.JSONL":
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes() + b"\n")
+    assert main(arguments(place, "--data", str(tmp_path / name), "--out", str(tmp_path / "out.jsonl"))) == 0
+    assert read_jsonl(tmp_path / "out.jsonl") == expected[1]
 
 
 @pytest.mark.parametrize(

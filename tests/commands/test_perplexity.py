@@ -91,11 +91,30 @@ def test_a_pipe_is_read_like_a_file(directory, command, tmp_path):
 def test_the_rows_of_a_table_in_any_format_are_documents(command, tmp_path):
     found = figures(command, "a.parquet")
     assert (found["documents"], found["tokens"]) == (2, 7 + 54)
-    rows = [{"said": "a mat " * 9}, {"said": ""}, {"said": "the cat"}]
+    rows = [{"n": 1}, {"said": "a mat " * 9}, {"said": ""}, {"said": None}, {"said": "the cat"}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    again = figures(command, "a.jsonl", "--column", "said")
-    assert again["nats_per_token"] == pytest.approx(found["nats_per_token"], rel=1e-6)
+    (tmp_path / "reviews[1].CSV").write_text("n,said\r\n1,the cat\r\n2," + "a mat " * 9)
+    for name in ("a.jsonl", "reviews[1].CSV"):
+        again = figures(command, name, "--column", "said")
+        assert again["documents"] == 2
+        assert again["nats_per_token"] == pytest.approx(found["nats_per_token"], rel=1e-6)
     assert "documents: 2, scored independently, each after <|endoftext|>\n" in command("a.parquet")[1]
+
+
+def test_a_suffix_of_neither_a_table_nor_a_text_needs_a_word(command, tmp_path):
+    for name in ("a.tab", "b.txt", "c"):
+        (tmp_path / name).write_text("the cat")
+    note = "note: a.tab is read as one text; tables end in .parquet, .jsonl, .json, .csv, .tsv\n"
+    assert [command(name)[2] for name in ("a.tab", "b.txt", "c")] == [note, "", ""]
+
+
+@pytest.mark.parametrize("context", [1, 2])
+def test_a_tiny_context(command, tmp_path, context):
+    checkpoint.save(small_model(vocab_size=257, block_size=context), tmp_path / "tiny")
+    byte_tokenizer().save(tmp_path / "tiny")
+    status, _, err = command("a.txt", "--model", "tiny")
+    expected = "error: tiny: its context of 1 token is too short: expected 2 or more\n" if context == 1 else ""
+    assert (status, err) == (int(context == 1), expected)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +126,7 @@ def test_the_rows_of_a_table_in_any_format_are_documents(command, tmp_path):
         (b"", ("x",), "x: contains no text"),
         (b"ab\xffcd", ("x",), "x: not UTF-8: expected a text, or a table (.parquet, "),
         (b"x", ("x.parquet",), "x.parquet: cannot be read after row 0: "),
-        (b"x", ("a.parquet", "--column", "said"), "a.parquet, row 1: no column 'said'; it has text, n"),
+        (b"x", ("a.parquet", "--column", "said"), "a.parquet: no column 'said'; it has text, n"),
         (b"x", ("a.parquet", "--column", "n"), "a.parquet, row 1: n = 1: expected a text"),
         (b"x", ("x", "--column", "said"), "--column = 'said': only tables have columns"),
         (b"x", ("x", "--stride", "0"), "--stride = 0: expected 1 to 15, less than the model's context"),

@@ -83,6 +83,37 @@ def test_half_precision_is_read_as_float32(model, saved):
     torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=1e-3, atol=1e-6)
 
 
+def test_a_copy_of_the_embeddings_may_be_stored_as_the_head_but_no_other_matrix(saved):
+    """transformers does not tie a head that differs, so that the loss is another."""
+    path = saved / "model.safetensors"
+    state = load_file(path)
+    head = state["transformer.wte.weight"].clone()
+    save_file({**state, "lm_head.weight": head}, path)
+    assert_same_logits(checkpoint.load(saved), GPT2LMHeadModel.from_pretrained(saved))
+    with torch.no_grad():
+        logits = checkpoint.load(saved).eval()(IDX)
+    head[3, 4] += 0.5
+    save_file({**state, "lm_head.weight": head}, path)
+    with torch.no_grad():
+        theirs = GPT2LMHeadModel.from_pretrained(saved).eval()(IDX).logits
+    assert (theirs - logits)[..., 3].abs().max() > 0.01
+    with pytest.raises(
+        InputError, match=r"model\.safetensors: lm_head\.weight differs from wte\.weight: expected tied"
+    ):
+        checkpoint.load(saved)
+
+
+def test_weights_that_were_left_out(tmp_path):
+    """Other directories with a manifest, such as that of the snapshots, only lack a model."""
+    for manifest, message in (
+        ({"source": "none"}, r"OpenAI's weights were left out; set data\.gpt2\.source to hub or local"),
+        ({"step": 1, "tokens": 2, "snapshots": []}, r"config\.json: no such file"),
+    ):
+        write_json(tmp_path / "manifest.json", manifest)
+        with pytest.raises(InputError, match=message):
+            checkpoint.load(tmp_path)
+
+
 def edit_config(directory, **changes) -> None:
     path = directory / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

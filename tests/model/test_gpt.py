@@ -175,3 +175,16 @@ def test_number_of_parameters(name, parameters):
     with torch.device("meta"):
         model = GPT(openai_config(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize(("n_embd", "n_head"), [(7, 7), (100, 4), (300, 6)])
+@pytest.mark.parametrize("length", [1, 17])
+@torch.no_grad()
+def test_widths_that_are_no_multiple_of_16_are_right_in_bfloat16(n_embd, n_head, length):
+    """bfloat16 has 8 significant bits, so that logits differ by about 0.01 of their size."""
+    model, idx = small_model(n_embd=n_embd, n_head=n_head, block_size=32), random_ids(2, length, vocab_size=300)
+    exact = model(idx)
+    with torch.autocast("cpu", torch.bfloat16):
+        products = model(idx)
+    for logits in (products, model.to(torch.bfloat16)(idx)):
+        assert (logits.float() - exact).norm() < 0.03 * exact.norm()

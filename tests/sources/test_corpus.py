@@ -91,6 +91,31 @@ def test_texts_of_any_arrow_type(convert, kind):
     assert table.schema.field("text").type == pa.string() and texts([table]) == ["a", "b", "a"]
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".json"])
+def test_a_missing_text_is_an_empty_one(convert, suffix):
+    rows = [{"text": "a", "url": "u"}, {"text": None, "url": "v"}, {"url": "w"}, {"text": "b"}]
+    write(convert.folder / f"a{suffix}", rows if suffix == ".parquet" else [*rows[:3], {"text": float("nan")}, rows[3]])
+    _, (table,) = convert()
+    assert [text for text in texts([table]) if text] == ["a", "b"] and None not in texts([table])
+
+
+@pytest.mark.parametrize("names", [["text", "text"], ["text", "url", "url"]])
+def test_a_column_that_occurs_twice(convert, names):
+    columns = [pa.array([name]) for name in "abc"[: len(names)]]
+    pq.write_table(pa.Table.from_arrays(columns, names=names), convert.folder / "a.parquet")
+    with pytest.raises(InputError, match=rf"a.parquet: 2 columns have the name '{names[-1]}', expected one$"):
+        convert()
+
+
+def test_a_suffix_in_upper_case(convert):
+    for name in ("A.PARQUET", "B.Jsonl", "C.CSV"):
+        write(convert.folder / name.lower(), ROWS[:3])
+        (convert.folder / name.lower()).rename(convert.folder / name)
+    manifest, tables = convert()
+    assert [file["file"] for file in manifest["files"]] == ["A.PARQUET", "B.Jsonl", "C.CSV"]
+    assert texts(tables) == texts(tables[:1]) * 3 == [row["text"] for row in ROWS[:3]] * 3
+
+
 def test_a_limit_may_end_between_files(convert):
     for name in ("a.jsonl", "b.parquet", "c.parquet"):
         write(convert.folder / name, ROWS[:10])
@@ -147,10 +172,9 @@ COUNTS = "max_tokens needs whole numbers in a column 'token_count'; set max_docu
 @pytest.mark.parametrize(
     ("name", "rows", "params", "message"),
     [
-        ("a.jsonl", [{"text": None}], {}, "{}/a.jsonl, row 1: text = None: expected a text"),
-        ("a.jsonl", [{"text": "a"}, {"body": "a"}], {}, "{}/a.jsonl, row 2: no column 'text'; it has body"),
+        ("a.jsonl", [{"text": "a"}, {"text": ["a"]}], {}, "{}/a.jsonl, row 2: text = ['a']: expected a text"),
+        ("a.jsonl", [{"body": "a"}, {"url": "a"}], {}, "{}/a.jsonl: no column 'text'; it has body, url"),
         ("a.parquet", [{"text": 1}], {}, "{}/a.parquet: column 'text' holds int64, expected string"),
-        ("a.parquet", [{"text": "a"}, {"text": None}], {}, "{}/a.parquet, row 2: text is null"),
         ("a.parquet", [{"text": "a", "token_count": None}], {"max_tokens": 5}, "{}/a.parquet: " + COUNTS),
         ("a.parquet", [{"text": "a", "token_count": -1}], {"max_tokens": 5}, "{}/a.parquet: " + COUNTS),
         ("a.csv", [{"text": "a", "token_count": "0.5"}], {"max_tokens": 5}, "{}/a.csv: " + COUNTS),

@@ -1,5 +1,6 @@
 """The files that are read from a folder and from a repository: equal files give equal rows."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from gpt2.common.files import read_json, sha256
 from gpt2.config.data import ClassificationDataParams, CorpusParams
 from gpt2.sources.corpus import write_parts
 from gpt2.sources.files import local_files
-from gpt2.sources.labelled import read_classification
+from gpt2.sources.labeled import read_classification
 from tests.sources.test_corpus import ROWS
-from tests.sources.test_labelled import TEST, TRAIN
+from tests.sources.test_labeled import TEST, TRAIN
 from tests.sources.test_tables import write
 
 CARD = b"""---
@@ -116,7 +117,7 @@ def test_globs_choose_the_files_of_a_folder(tmp_path):
 
 
 def test_files_that_dvc_does_not_watch_are_refused(tmp_path):
-    """DVC hashes the content of a linked file, but does not enter a linked folder."""
+    """DVC hashes the content of a linked file, but enters neither a linked folder nor another repository."""
     for name in ("set/a.csv", "other/b.csv"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
@@ -129,4 +130,11 @@ def test_files_that_dvc_does_not_watch_are_refused(tmp_path):
             local_files(folder, [pattern], "key")
     (tmp_path / "linked").symlink_to(folder)
     (folder / "big").unlink()
+    (folder / "registry" / ".dvc").mkdir(parents=True)
+    (folder / "registry" / "deep").mkdir()
+    (folder / "registry" / "deep" / "c.csv").touch()
+    for patterns in (["registry/deep/c.csv"], None):
+        with pytest.raises(InputError, match=r"^key: .*c.csv is in another repository of DVC, .*/registry, where"):
+            local_files(folder, patterns, "key")
+    shutil.rmtree(folder / "registry")
     assert local_files(tmp_path / "linked", None, "key") == ["a.csv", "link.csv"]

@@ -50,7 +50,7 @@ def parquet(first: int) -> bytes:
     return file.getvalue()
 
 
-LABELLED = {
+LABELED = {
     "README.md": CARD,
     **{f"plain/train-{n}.parquet": parquet(10 * n) for n in range(4)},
     "plain/held.parquet": parquet(100),
@@ -84,7 +84,7 @@ def test_every_file_comes_from_the_commit_that_the_branch_had_at_first(hub):
 
 
 def test_a_configuration_has_the_files_that_datasets_finds(hub):
-    hub.add("dataset", "owner/set", LABELLED)
+    hub.add("dataset", "owner/set", LABELED)
     splits, features = repository().configuration("plain")
     assert splits == {
         "train": [f"plain/train-{n}.parquet" for n in range(4)],
@@ -121,7 +121,7 @@ def test_patterns_choose_files_and_a_name_comes_before_a_glob(hub):
 
 
 def test_offline_gives_what_online_gave(hub, offline):
-    hub.add("dataset", "owner/set", LABELLED)
+    hub.add("dataset", "owner/set", LABELED)
     online = repository()
     expected = online.configuration("plain"), online.download("plain/held.parquet"), online.record()
     asked = len(hub.requests)
@@ -166,9 +166,9 @@ def test_a_broken_download_is_resumed(hub):
 
 
 def test_an_unknown_repository_or_revision_and_one_without_access(hub, monkeypatch):
-    hub.add("dataset", "owner/set", LABELLED)
-    hub.add("dataset", "owner/gated", LABELLED, gated=True)
-    hub.add("dataset", "owner/private", LABELLED, private=True)
+    hub.add("dataset", "owner/set", LABELED)
+    hub.add("dataset", "owner/gated", LABELED, gated=True)
+    hub.add("dataset", "owner/private", LABELED, private=True)
     unknown = f"no such dataset at {hub.url}, or it is private and needs HF_TOKEN"
     page = f"{hub.url}/datasets/owner/gated"
     gated = f"access is gated; accept the terms at {page}, then set HF_TOKEN to a token of that account"
@@ -181,7 +181,7 @@ def test_an_unknown_repository_or_revision_and_one_without_access(hub, monkeypat
     monkeypatch.setenv("HF_TOKEN", "hf_expired")
     assert refusal(repository, "owner/set") == f"{hub.url} answered HTTP 401; check HF_TOKEN and HF_ENDPOINT"
     monkeypatch.setenv("HF_TOKEN", MEMBER)
-    assert repository("owner/gated").paths == repository("owner/private").paths == sorted(LABELLED)
+    assert repository("owner/gated").paths == repository("owner/private").paths == sorted(LABELED)
 
 
 def test_a_hub_that_cannot_be_reached(hub, monkeypatch):

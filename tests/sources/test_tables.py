@@ -38,7 +38,7 @@ def write(path: Path, rows: list[dict]) -> None:
             writer.writerows(rows)
     elif path.suffix == ".tsv":
         path.write_text("".join("\t".join(row) + "\n" for row in [rows[0], *(row.values() for row in rows)]))
-    elif path.suffix == ".jsonl":
+    elif path.suffix.lower() == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
         path.write_text(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -73,6 +73,11 @@ def test_a_csv_field_may_hold_lines_and_be_huge(tmp_path):
     assert read(tmp_path / "a.csv") == [{"text": "one\ntwo", "label": "1"}, {"text": long, "label": "0"}]
 
 
+def test_a_csv_may_have_columns_without_a_name(tmp_path):
+    (tmp_path / "a.csv").write_text("text,,\na,,\nb,1,2\n")
+    assert [row["text"] for row in read(tmp_path / "a.csv")] == ["a", "b"]
+
+
 def test_json_lines_may_be_called_json(tmp_path):
     (tmp_path / "a.json").write_text('\n{"text": "[a]", "label": 1}\n\n{"label": 2, "text": "b"}')
     assert read(tmp_path / "a.json") == [{"text": "[a]", "label": 1}, {"text": "b", "label": 2}]
@@ -85,6 +90,12 @@ def test_json_lines_may_be_called_json(tmp_path):
     [
         ("a.txt", b"text", "a.txt: expected a file that ends in one of .parquet, .jsonl, .json, .csv, .tsv"),
         ("a.parquet", b"PAR1 and so on PAR1", "a.parquet: cannot be read after row 0: "),
+        ("a.jsonl", None, "a.jsonl: no such file"),
+        (
+            "a.csv",
+            b"text,a,text\nb,1,c\n",
+            "a.csv: cannot be read after row 0: 2 columns have the name 'text', expected",
+        ),
         ("a.csv", b"text,label\na,1\nb\n", "a.csv: cannot be read after row 1: expected 2 values, as in the header"),
         ("a.csv", b'text,label\na,1\n"b,2\n', "a.csv: cannot be read after row 1: unexpected end of data"),
         ("a.csv", b"text,label\na,1\nb\xff,2\n", "a.csv: cannot be read after row 1: 'utf-8' codec can't decode"),
@@ -95,7 +106,8 @@ def test_json_lines_may_be_called_json(tmp_path):
     ],
 )
 def test_an_error_for_a_malformed_table_is_one_line(tmp_path, name, content, message):
-    (tmp_path / name).write_bytes(content)
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as caught:
         read(tmp_path / name)
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -82,7 +83,8 @@ def test_transformers_loads_the_files_as_gpt2s_without_warnings(tokenizer, tmp_p
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert isinstance(loaded, GPT2Tokenizer)
     assert (len(loaded), loaded.model_max_length) == (700, 64)
-    assert loaded.bos_token_id == loaded.eos_token_id == loaded.unk_token_id == tokenizer.eot == 699
+    special = {loaded.bos_token_id, loaded.eos_token_id, loaded.unk_token_id, loaded.pad_token_id}
+    assert special == {tokenizer.eot} == {699}
     assert loaded("x " * 99, truncation=True, padding=False)["input_ids"] == tokenizer.encode("x " * 99)[:64]
     assert not recwarn.list and capfd.readouterr().err == ""
 
@@ -141,6 +143,7 @@ def test_saving_and_loading(tokenizer, saved, tmp_path):
 )
 def test_merges_that_do_not_fit(tmp_path, lines, message):
     Tokenizer([(b"a", b"b"), (b"b", b"c")]).save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match=message):
         Tokenizer.load(tmp_path)
@@ -164,11 +167,16 @@ def test_a_file_missing_or_malformed(tmp_path, name, contents, message):
         Tokenizer.load(tmp_path)
 
 
-def test_a_token_that_no_merge_makes(tmp_path):
-    Tokenizer([]).save(tmp_path)
-    vocab = json.loads((tmp_path / "vocab.json").read_text())
-    (tmp_path / "vocab.json").write_text(json.dumps({**vocab, "[PAD]": 257}))
-    with pytest.raises(InputError, match=r"vocab.json: no merge makes '\[PAD\]' = 257; added tokens are not supported"):
+def test_an_added_token_is_found_where_transformers_finds_it(saved, tmp_path):
+    """In tokenizer.json, which comes before vocab.json and merges.txt; the token is in neither of those."""
+    theirs = AutoTokenizer.from_pretrained(saved)
+    theirs.add_special_tokens({"pad_token": "[PAD]"})
+    theirs.save_pretrained(tmp_path)
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(saved / name, tmp_path / name)
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) == 701
+    message = r"tokenizer.json: '\[PAD\]' = 700 was added to GPT-2's vocabulary: expected 700 tokens, of which <\|end"
+    with pytest.raises(InputError, match=message):
         Tokenizer.load(tmp_path)
 
 

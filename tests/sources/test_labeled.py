@@ -10,7 +10,7 @@ import pytest
 
 from gpt2.common.errors import InputError
 from gpt2.config.data import ClassificationDataParams, InstructionsDataParams
-from gpt2.sources.labelled import read_classification, read_instructions
+from gpt2.sources.labeled import read_classification, read_instructions
 from gpt2.sources.splits import SPLITS
 from tests.sources.test_tables import write
 
@@ -174,10 +174,15 @@ def instruct(directory, **changes):
 def test_instructions(tmp_path):
     write(tmp_path / "a.json", [*ALPACA, {**ALPACA[3], "output": "Done twice"}, {**ALPACA[4], "input": "so"}])
     write(tmp_path / "b.jsonl", [{**ALPACA[0], "output": " "}, {"instruction": None, "input": "", "output": "a"}])
+    write(tmp_path / "c.jsonl", [{"instruction": "Do 5", "output": "Done 5"}, {**ALPACA[6], "input": float("nan")}])
     rows, manifest = instruct(tmp_path)
     everything = [row for split in SPLITS for row in rows[split]]
     assert len(everything) == 101 and {row["input"] for row in everything} == {"", "so"}
-    assert manifest["dropped"]["train"] == {"contradicts another": 1, "empty": 2} and rows["val"] and rows["test"]
+    assert (
+        manifest["dropped"]["train"] == {"contradicts another": 1, "empty": 2, "duplicate": 2}
+        and rows["val"]
+        and rows["test"]
+    )
     twice = next(row for row in everything if row["instruction"] == "Do 3")
     write(tmp_path / "a.json", [{**ALPACA[3], "output": "Done twice"}, *ALPACA])
     assert twice in [row for split in SPLITS for row in instruct(tmp_path)[0][split]]

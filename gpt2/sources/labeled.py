@@ -1,4 +1,4 @@
-"""Labelled sets from tables: texts with their labels, instructions with their answers."""
+"""Labeled sets from tables: texts with their labels, instructions with their answers."""
 
 import json
 from collections import Counter
@@ -10,9 +10,9 @@ from gpt2.common.errors import InputError
 from gpt2.config.data import ClassificationDataParams, ExamplesParams, InstructionColumns, InstructionsDataParams
 from gpt2.sources.files import Source, file_record, locate
 from gpt2.sources.splits import HELDOUT, SPLITS, Example, divide
-from gpt2.sources.tables import check_columns, label_names, read_rows
+from gpt2.sources.tables import check_columns, label_names, read_rows, text_of
 
-EMPTY, UNLABELLED = "empty", "without a label"  # why a row is dropped
+EMPTY, UNLABELED = "empty", "without a label"  # why a row is dropped
 Rows = dict[str, list[dict]]  # by split
 
 
@@ -26,7 +26,7 @@ def read_classification(params: ClassificationDataParams, directory: Path) -> tu
     key, columns = "data.classification", params.columns
     source = locate(params, key, directory)
     names = _names(params, source)
-    wanted, example = [columns.text, columns.label], partial(_labelled, columns.text, columns.label, names)
+    wanted, example = [columns.text, columns.label], partial(_labeled, columns.text, columns.label, names)
     rows, manifest = _read(source, key, params, wanted, example)
     found = {split: {row["label"] for row in rows[split]} for split in SPLITS}
     for split in ("val", "test"):
@@ -73,7 +73,7 @@ def _read(
         given.setdefault(split, [])
         files.append({"split": split, **file_record(path, file, len(rows))})
     for split, counts in reasons.items():
-        if counts[UNLABELLED] and not given[split]:
+        if counts[UNLABELED] and not given[split]:
             raise InputError(f"{key}.{split} = {getattr(params, split)!r}: its labels are hidden; name another split")
     rows, dropped = divide(given, params)
     dropped = {split: {**reasons[split], **dropped[split]} for split in SPLITS}
@@ -87,30 +87,20 @@ def _read(
     return rows, {**source.record, "files": files, "splits": counts, "dropped": dropped}
 
 
-def _labelled(text_column: str, label_column: str, names: Sequence[str], place: str, row: dict) -> Example | str:
-    text = _text(row, text_column, place)
+def _labeled(text_column: str, label_column: str, names: Sequence[str], place: str, row: dict) -> Example | str:
+    text = text_of(row, text_column, place)
     label = _label(row.get(label_column), names, f"{place}: {label_column}")
     if not label:
-        return UNLABELLED
+        return UNLABELED
     return Example(text, {"text": text, "label": label}) if text.strip() else EMPTY
 
 
 def _instruction(columns: InstructionColumns, place: str, row: dict) -> Example | str:
-    instruction, output = _text(row, columns.instruction, place), _text(row, columns.output, place)
-    input = _text(row, columns.input, place) if columns.input else ""
+    instruction, output = text_of(row, columns.instruction, place), text_of(row, columns.output, place)
+    input = text_of(row, columns.input, place) if columns.input else ""
     if not instruction.strip() or not output.strip():
         return EMPTY
     return Example(json.dumps([instruction, input]), {"instruction": instruction, "input": input, "output": output})
-
-
-def _text(row: dict, column: str, place: str) -> str:
-    """A text; "" where a row has none."""
-    value = row.get(column)
-    if value is None or value != value:  # NaN
-        return ""
-    if not isinstance(value, str):
-        raise InputError(f"{place}: {column} = {value!r}: expected a text")
-    return value
 
 
 def _names(params: ClassificationDataParams, source: Source) -> list[str]:

@@ -1,7 +1,8 @@
 """Compares the results here with the committed ones: `python -m stages.verify`. `make verify` runs the chain first.
 
 `dvc.lock` records the command, the params and the hashes of all inputs and outputs of each stage. This compares the
-`dvc.lock` that `dvc repro` leaves with that of the last commit, stage by stage in the order of the chain.
+`dvc.lock` that `dvc repro` leaves with that of the last commit, stage by stage in the order of the chain. If only
+outputs differ and another kind of processor made them, each metric may differ by its tolerance in stages/tolerance.py.
 """
 
 import json
@@ -9,15 +10,25 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from gpt2.common.errors import InputError
+from gpt2.common.files import read_json
 from gpt2.common.mappings import flat
 from gpt2.report.lineage import environment
 from stages.params import parse_yaml, read_yaml
+from stages.tolerance import Difference, metric_differences, table, verdict_differences
 
 LOCK = Path("dvc.lock")
+VERDICTS = "reports/metrics.json"  # repeats the metrics of the other files, and adds the verdicts
 THROUGHPUT = "reports/pretrain/throughput.json"
 MACHINE = (THROUGHPUT, "reports/index.html")  # differ from run to run: the measured speed, and the page that shows it
+
+# Facts of THROUGHPUT. Runs in which the first are equal must have the same bits.
+CONDITIONS = ("device", "processes", "threads", "precision", "compiled", "micro_batch_size")
+CHANGED = "code_changed_at_step"
+
+EXACT = ("data/raw", "data/tokenizer", "data/tokens", "data/models/gpt2")  # text, tokens, copies: no rounding in them
 
 Facts = dict[tuple[str, str], object]  # of a stage, by kind (command, param, dep, out) and name
 
@@ -44,27 +55,43 @@ def _facts(stage: str, record: dict) -> Facts:
     return {("command", stage): record["cmd"], **params, **hashes}
 
 
-def compare(committed: dict[str, Facts], here: dict[str, Facts], order: Iterable[str]) -> Iterator[str]:
-    """Describes each difference at the first stage that has it. Names the stages that differ only because of others."""
+class Change(NamedTuple):
+    """A stage whose facts are not those of the committed run."""
+
+    stage: str
+    new: list[tuple[str, str]]  # what goes in by itself: no difference of an earlier stage explains it
+    outs: list[tuple[str, str]]
+    explained: bool  # whether earlier differences explain all that goes in, and something that goes in differs
+
+
+def compare(committed: dict[str, Facts], here: dict[str, Facts], order: Iterable[str]) -> Iterator[Change]:
+    """Yields the stages that differ, in the order of the chain. A fact is new only in the first stage that has it."""
     known: list[str] = []  # names of the inputs and outs that differ in earlier stages
-    explained = []
     for stage in order:
         before, after = committed.get(stage, {}), here.get(stage, {})
         differing = [fact for fact in {**before, **after} if before.get(fact) != after.get(fact)]
         inputs = [(kind, name) for kind, name in differing if kind != "out"]
         new = [(kind, name) for kind, name in inputs if not any(Path(name).is_relative_to(other) for other in known)]
-        if inputs and not new:
-            explained.append(stage)
-        elif differing:
-            which = "also differs by itself" if known else "the first stage that differs"
-            kinds = ", ".join(dict.fromkeys(kind for kind, _ in new))
-            yield f"{stage}: {which}: {f'different {kinds}' if kinds else 'same inputs, different outputs'}"
-            for kind, name in [*new, *(fact for fact in differing if fact not in inputs)]:
-                values = (facts.get((kind, name), "nothing") for facts in (before, after))
-                yield "  {} {}: committed {}, here {}".format(kind, name, *values)
+        if differing:
+            outs = [fact for fact in differing if fact not in inputs]
+            yield Change(stage, new, outs, explained=bool(inputs) and not new)
         known += [name for _, name in differing]
-    if explained:
-        yield f"the differences above explain these: {', '.join(explained)}"
+
+
+def describe(changes: list[Change], committed: dict[str, Facts], here: dict[str, Facts]) -> Iterator[str]:
+    """Describes each difference at the first stage that has it. Names the stages that differ only because of others."""
+    for stage, new, outs, explained in changes:
+        if explained:
+            continue
+        which = "also differs by itself" if stage != changes[0].stage else "the first stage that differs"
+        kinds = ", ".join(dict.fromkeys(kind for kind, _ in new))
+        yield f"{stage}: {which}: {f'different {kinds}' if kinds else 'same inputs, different outputs'}"
+        for kind, name in [*new, *outs]:
+            values = (facts.get(stage, {}).get((kind, name), "nothing") for facts in (committed, here))
+            yield "  {} {}: committed {}, here {}".format(kind, name, *values)
+    if any(change.explained for change in changes):
+        names = ", ".join(change.stage for change in changes if change.explained)
+        yield f"the differences above explain these: {names}"
 
 
 def read_committed(path: str) -> bytes:
@@ -92,31 +119,79 @@ def _first_line(output: bytes) -> str:
     return next(iter(output.decode(errors="replace").strip().splitlines()), "no message")
 
 
-def conditions() -> Iterator[str]:
+def throughput() -> tuple[dict, dict]:
+    """How the committed run and the one here pretrained."""
+    return json.loads(read_committed(THROUGHPUT)), read_json(Path(THROUGHPUT))
+
+
+def code_changes(committed: dict, here: dict) -> list[str]:
+    """A line for each run whose pretraining was resumed after the code had changed."""
+    runs = {"committed": committed, "here": here}.items()
+    return [
+        f"{run}: the code of pretraining changed at step {facts[CHANGED]}" for run, facts in runs if facts.get(CHANGED)
+    ]
+
+
+def conditions(committed: dict, here: dict) -> Iterator[str]:
     """What affects rounding: in the committed run, as far as it is recorded, and here."""
-    for which, content in (("committed", read_committed(THROUGHPUT)), ("here", Path(THROUGHPUT).read_bytes())):
-        facts = json.loads(content)
-        device, precision, compiled = (facts.get(key, "unknown") for key in ("device", "precision", "compiled"))
-        yield f"{which}: pretrained on {device}, {precision}, compiled: {compiled}"
+    yield from code_changes(committed, here)
+    for run, facts in (("committed", committed), ("here", here)):
+        values = ", ".join(f"{name} {facts[name]}" for name in CONDITIONS if name in facts)
+        yield f"{run}: pretrained with {values}"
     yield "here: " + ", ".join(f"{name} {value}" for name, value in environment().items())
-    yield "On another kind of processor metrics agree within a tolerance: README.md, Reproducing it"
 
 
-def verify() -> list[str]:
-    """Lines that describe the differences, if any. Raises InputError if there is nothing to compare."""
+def metric_changes(stages: dict[str, dict]) -> Iterator[tuple[str, Difference]]:
+    """Yields the stage and each of its metrics that differs, then the report's verdicts that do."""
+    outside = set()
+    for stage, spec in stages.items():
+        for metrics in spec.get("metrics", []):
+            path = metrics if isinstance(metrics, str) else next(iter(metrics))
+            if path in MACHINE:
+                continue
+            committed, here = json.loads(read_committed(path)), read_json(Path(path))
+            if path == VERDICTS:
+                differences = verdict_differences(committed["claims"], here["claims"], outside)
+            else:
+                differences = metric_differences(Path(path).parent.name, flat(committed), flat(here))
+            for difference in differences:
+                yield stage, difference
+                outside |= set() if difference.within else {difference.name}
+
+
+def judge(stages: dict[str, dict], committed: dict[str, Facts], here: dict[str, Facts]) -> tuple[bool, list[str]]:
+    """Whether the results count as equal, and lines that say why. `stages` are those of dvc.yaml."""
+    changes = list(compare(committed, here, stages))
+    facts = throughput()
+    if not changes:
+        return True, [f"equal: {LOCK} matches the last commit, except {' and '.join(MACHINE)}", *code_changes(*facts)]
+    alike = all(facts[0].get(name) == facts[1].get(name) for name in CONDITIONS)
+    exact = any(Path(name).is_relative_to(place) for change in changes for _, name in change.outs for place in EXACT)
+    if alike or exact or any(change.new for change in changes):
+        return False, ["differs", *describe(changes, committed, here), *conditions(*facts)]
+    differences = list(metric_changes(stages))
+    outside = [(stage, difference) for stage, difference in differences if not difference.within]
+    if outside:
+        first = f"differs: {outside[0][0]} is the first stage with a metric outside its tolerance"
+        return False, [first, *table(difference for _, difference in outside), *conditions(*facts)]
+    first = "equal within tolerance: rounding differs, the text and the tokens are the same"
+    return True, [first, *table(difference for _, difference in differences), *conditions(*facts)]
+
+
+def verify() -> tuple[bool, list[str]]:
+    """Compares the results. Raises InputError if there is nothing to compare."""
     if not LOCK.exists():
         raise InputError(f"{LOCK}: no such file: run `dvc repro` first")
-    order = list(read_yaml(Path("dvc.yaml"))["stages"])
+    stages = read_yaml(Path("dvc.yaml"))["stages"]
     committed, here = read_lock(read_committed(str(LOCK)), f"HEAD:{LOCK}"), read_lock(LOCK.read_bytes(), str(LOCK))
-    check_up_to_date(order)
-    differences = list(compare(committed, here, order))
-    return [*differences, *conditions()] if differences else []
+    check_up_to_date(stages)
+    return judge(stages, committed, here)
 
 
 if __name__ == "__main__":
     try:
-        lines = verify()
+        equal, lines = verify()
     except InputError as error:
         sys.exit(str(error))
-    print("\n".join(lines) or f"equal: {LOCK} matches the last commit, except {' and '.join(MACHINE)}")
-    sys.exit(bool(lines))
+    print("\n".join(lines))
+    sys.exit(not equal)

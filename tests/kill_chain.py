@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from stages.verify import Facts, compare, read_lock
+from stages.verify import Facts, compare, describe, read_lock
 from tests.repository import Repository
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -133,7 +133,8 @@ def main() -> int:
                 wrong += torn
                 print(f"  incomplete: {', '.join(torn)}", flush=True)
         killed.ok("dvc", "repro")
-        wrong += [*compare(undisturbed.lock(), killed.lock(), order), *killed.leftovers()]
+        locks = undisturbed.lock(), killed.lock()
+        wrong += [*describe(list(compare(*locks, order)), *locks), *killed.leftovers()]
         print("\n".join(wrong) or "the last run produced the dvc.lock of the undisturbed run, and no temporary files")
     return bool(wrong)
 

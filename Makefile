@@ -1,6 +1,6 @@
 # make repro   runs the chain on a machine with Python 3.11, git and make, and writes reports/index.html
 # make verify  runs the chain and compares its results with the committed ones
-# make test    runs the tests
+# make test    runs the tests, for which it also installs requirements-dev.txt
 # make lint    checks the style of the code
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -23,7 +23,11 @@ repro: install
 verify: repro
 	python -m stages.verify
 
-test: install
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	.venv/bin/python -m pip install --requirement requirements-dev.txt
+	touch $@
+
+test: .venv/installed-dev
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
 
 lint: install

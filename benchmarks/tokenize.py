@@ -37,6 +37,7 @@ import tiktoken
 from gpt2.common.files import read_json, write_json
 from gpt2.common.machine import cpu_count
 from gpt2.config.data import TokensParams
+from gpt2.config.params import MachineParams
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.corpus import Corpus
 from gpt2.tokens.tokenize import tokenize
@@ -79,7 +80,7 @@ def texts(corpus: Path) -> Iterator[str]:
 def ours(corpus: Path, tokenizer: Path, out: Path) -> list[Path]:
     """The stage tokenize."""
     (out / "tokens").mkdir()
-    tokenize(Corpus(corpus, PARAMS.heldout), tokenizer, PARAMS, out / "scratch", out / "tokens")
+    tokenize(Corpus(corpus, PARAMS.heldout), tokenizer, PARAMS, MachineParams(), out / "scratch", out / "tokens")
     return sorted((out / "tokens").glob("*.npy"))
 
 

@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2.adapters.lora import add_lora
-from gpt2.config.params import GPTConfig, LoRAParams, OptimParams
+from gpt2.config.params import GPTConfig, LoRAParams, MachineParams, OptimParams
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import openai_config
@@ -100,7 +100,6 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> t
     params = OptimParams(
         steps=steps,
         batch_size=B,
-        micro_batch_size=B,
         schedule="wsd",
         lr=LR,
         min_lr_rate=1.0,
@@ -110,7 +109,6 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> t
         beta2=0.999,
         grad_clip=CLIP,
         eval_every=steps,
-        checkpoint_every=steps,
     )
     model = initial(config)
     if adapters:
@@ -120,10 +118,14 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> t
             model,
             data,
             params,
+            machine=MachineParams(micro_batch_size=B, checkpoint_every=steps),
             world=here,
             seed=0,
             scratch=Path(scratch),
-            evaluate=lambda model, step: {"loss": 0.0},
+            code={},
+            evaluate=lambda model, batch_size: {"loss": 0.0},
+            log=lambda split, row: None,
+            compile=True,
         )
         return [row["loss"] for row in run.fit().train], trainable_parameters(model)["trainable_share"]
 

@@ -23,24 +23,23 @@ from gpt2.common.errors import InputError
 from gpt2.common.files import NO_ROOM, sha256
 from gpt2.common.mappings import flat
 from gpt2.common.processes import die_with_parent, end_job, run_job
-from gpt2.config.params import Params
+from gpt2.config.params import MachineParams, Params
 from stages import PARENT
 from stages.params import declares, read_params, read_yaml
 
-# Params that decide how the work is done, or what happens to its result: unfinished work survives a change.
-HOW = ("tokens.executor", "tokens.workers", "train.launcher", "instruction.judge")
-
 # Errors of the file system that the user can fix.
-REFUSED = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+REFUSED = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 IGNORED = {"__pycache__", ".gitignore"}  # .dvcignore has the same names
+CODE = ("gpt2/", "stages/", "requirements.txt")  # deps that are no data: unfinished work survives a change
 
 
 class Stage:
     """A stage of `dvc.yaml` while it runs: a context manager that puts the outs in place when its body succeeds.
 
     The constructor validates all params and requires all deps: InputError names the first that is wrong or missing.
-    Under a launcher each process has a Stage; only rank 0 locks, writes and finishes.
+    Under a launcher each process has a Stage; only rank 0 locks, writes and finishes. While the stage runs, `values`
+    holds the declared params by dotted name, and `data` and `code` hold the hash of each file of its deps.
     """
 
     def __init__(self, name: str):
@@ -53,15 +52,14 @@ class Stage:
         outs = [out for kind in ("outs", "metrics", "plots") for out in spec.get(kind, [])]
         self.declared_outs = [Path(out if isinstance(out, str) else next(iter(out))) for out in outs]
         self.main = os.environ.get("RANK", "0") == "0"
+        self._live: list[Path] = []
         for dep in self.declared_deps:
             self.dep(str(dep))
 
     def __enter__(self) -> "Stage":
         self._stats, self._inputs = self._read_stats(), self._read_inputs()
-        values, files = self._inputs
-        what = {name: value for name, value in values.items() if not name.startswith(HOW)}
-        key = hashlib.sha256(repr((what, files)).encode()).hexdigest()[:16]
-        self.scratch = _root() / ".scratch" / self.name / key
+        self.values, self.data, self.code = self._inputs
+        self.scratch = root() / ".scratch" / self.name / key_of(self.values, self.data)
         if self.main:
             self._lock()
             self._staging = self.scratch / "outs"
@@ -77,10 +75,20 @@ class Stage:
         try:
             if kind is None:
                 self._finish()
-                shutil.rmtree(self.scratch)
+                discard(self.scratch)
         finally:
             shutil.rmtree(self._staging, ignore_errors=True)
             self._scratch_lock.release()
+
+    def key(self) -> str:
+        """The name of the folder of unfinished work that a run of this stage would go on with now."""
+        values, data, _ = self._read_inputs()
+        return key_of(values, data)
+
+    @property
+    def machine(self) -> MachineParams:
+        """How the work is done. It needs no declaration, because it does not decide the result."""
+        return self._params.machine
 
     def param(self, name: str):
         """Returns the typed section or value with a dotted name. The stage must declare it, or a section around it."""
@@ -101,6 +109,16 @@ class Stage:
         assert declared, f"stage {self.name} does not declare the out {path} in dvc.yaml"
         return self._staging / path
 
+    def live(self, path: str) -> Path:
+        """Returns a declared out in its final place, for a file that grows while the stage runs.
+
+        It stays as far as it got if the stage fails.
+        """
+        assert Path(path) in self.declared_outs, f"stage {self.name} does not declare the out {path} in dvc.yaml"
+        self._live.append(Path(path))
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return Path(path)
+
     def _interpolated(self, path: str) -> str:
         """Replaces each ${param} in a path, as DVC does."""
         return re.sub(r"\$\{([\w.]+)\}", lambda match: str(reduce(getattr, match[1].split("."), self._params)), path)
@@ -119,16 +137,17 @@ class Stage:
             try:
                 return self._scratch_lock.acquire(blocking=False)
             except Timeout:
-                if _root().resolve() == Path.cwd():
+                if root().resolve() == Path.cwd():
                     raise InputError(f"another process is running this stage on the same inputs ({first})") from None
 
     def _finish(self) -> None:
         """Moves the outs into place, unless an input changed during the run."""
         if self._read_stats() != self._stats and self._read_inputs() != self._inputs:
             raise InputError("params.yaml or a dep changed while the stage ran; nothing was kept, run it again")
-        for out in self.declared_outs:
+        staged = [out for out in self.declared_outs if out not in self._live]
+        for out in staged:
             assert (self._staging / out).exists(), f"stage {self.name} did not write {out}"
-        new = {out: out.with_name(f".{out.name}.new") for out in self.declared_outs}
+        new = {out: out.with_name(f".{out.name}.new") for out in staged}
         try:
             for out, beside in new.items():
                 out.parent.mkdir(parents=True, exist_ok=True)
@@ -149,16 +168,32 @@ class Stage:
         """Size and modification time of every input: if they are the same, the inputs need not be hashed again."""
         return [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in [*self._files(), Path("params.yaml")]]
 
-    def _read_inputs(self) -> tuple[dict, dict]:
-        """The declared params by dotted name, as `params.yaml` has them now, and the hash of every file of the deps."""
+    def _read_inputs(self) -> tuple[dict, dict, dict]:
+        """The declared params by dotted name, as `params.yaml` has them now, and the hash of every file of the deps:
+        first those of data, then those of code."""
         params = flat(read_params().model_dump())
         values = {name: params[name] for name in params if declares(self.declared_params, name)}
-        return values, {str(file): sha256(file) for file in self._files()}
+        hashes = {str(file): sha256(file) for file in self._files()}
+        code = {file: hash for file, hash in hashes.items() if file.startswith(CODE)}
+        return values, {file: hash for file, hash in hashes.items() if file not in code}, code
 
 
-def _root() -> Path:
+def key_of(values: dict[str, object], data: dict[str, str]) -> str:
+    """The name of the folder of unfinished work, which depends on params and data alone and not on code."""
+    return hashlib.sha256(repr((values, data)).encode()).hexdigest()[:16]
+
+
+def root() -> Path:
     """The repository. Experiments that DVC runs in a copy of it (--queue, --temp) use its .scratch too."""
     return Path(os.environ.get("DVC_ROOT", "."))
+
+
+def discard(folder: Path) -> None:
+    """Deletes a folder of unfinished work. It is renamed first, so that no run resumes from what a kill left of it."""
+    doomed = folder.with_name(f"{folder.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _remove(path: Path) -> None:
@@ -173,27 +208,28 @@ def run(
     name: str,
     main: Callable[[Stage], None],
     *,
-    launcher: str | None = None,
+    launched: bool = False,
     check: Callable[[Stage], object] | None = None,
 ) -> None:
     """Runs a stage as a command. A user's mistake ends in one line on standard error and exit status 1.
 
-    `launcher` names the param that holds a command such as torchrun. The stage then calls `check` and runs that
-    command, which starts processes that run the stage with --worker. Those call `main`.
+    `launched`: the stage calls `check` and runs the command `machine.launcher`, such as torchrun, which starts
+    processes that run the stage with --worker. Those call `main`.
     """
     parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=sys.modules["__main__"].__doc__)
-    if launcher:
-        parser.add_argument("--worker", action="store_true", help=f"run as one of the processes that {launcher} starts")
+    if launched:
+        text = "run as one of the processes that machine.launcher starts"
+        parser.add_argument("--worker", action="store_true", help=text)
     worker = getattr(parser.parse_args(), "worker", False)
     if worker or "DVC_ROOT" in os.environ:
         die_with_parent(PARENT)
     try:
-        if not launcher and os.environ.get("WORLD_SIZE", "1") != "1":
+        if not launched and os.environ.get("WORLD_SIZE", "1") != "1":
             raise InputError(f"expected one process, not {os.environ['WORLD_SIZE']}: start it without a launcher")
         stage = Stage(name)
-        if launcher and not worker:
+        if launched and not worker:
             check(stage)
-            _launch(stage, launcher)
+            _launch(stage)
         else:
             with stage:
                 main(stage)
@@ -208,16 +244,16 @@ def run(
         sys.exit(130)
 
 
-def _launch(stage: Stage, launcher: str) -> None:
+def _launch(stage: Stage) -> None:
     """Runs the stage's workers. Exits with the line of a worker that failed, or with the status of the launcher."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise InputError(f"torchrun was given -m stages.{stage.name} and not -m stages.{stage.name} --worker")
-    command = stage.param(launcher)
+    command = stage.machine.launcher
     status, line = run_job(f"{command} -m stages.{stage.name} --worker")
     if line:
         sys.exit(line)
     if status:
-        print(f"{stage.name}: {launcher} = {command!r} ended with status {status}", file=sys.stderr)
+        print(f"{stage.name}: machine.launcher = {command!r} ended with status {status}", file=sys.stderr)
         sys.exit(status if status > 0 else 128 - status)
 
 

@@ -1,5 +1,8 @@
 """Stage tokenize: encodes the corpus into token shards."""
 
+import sys
+
+from gpt2.common.files import read_json, write_json
 from gpt2.tokens.corpus import Corpus
 from gpt2.tokens.tokenize import tokenize
 from stages.stage import Stage, run
@@ -7,9 +10,16 @@ from stages.stage import Stage, run
 
 def main(stage: Stage) -> None:
     """Both splits in one pass over the corpus. An interrupted run resumes."""
+    begun = stage.scratch / "code.json"
+    if not begun.exists():
+        write_json(begun, stage.code)
+    elif read_json(begun) != stage.code:
+        line = f"tokenization goes on, although its code has changed; to begin anew, delete {stage.scratch}"
+        print(line, file=sys.stderr)
     params = stage.param("tokens")
     corpus = Corpus(stage.dep("data/raw/corpus"), params.heldout)
-    tokenize(corpus, stage.dep("data/tokenizer"), params, stage.scratch, stage.out("data/tokens"))
+    tokenizer, out = stage.dep("data/tokenizer"), stage.out("data/tokens")
+    tokenize(corpus, tokenizer, params, stage.machine, stage.scratch, out)
 
 
 if __name__ == "__main__":

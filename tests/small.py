@@ -19,7 +19,6 @@ from gpt2.tokens.writer import join_shards, write_documents
 OPTIM = {
     "steps": 12,
     "batch_size": 8,
-    "micro_batch_size": 4,
     "optimizer": "adamw",
     "schedule": "cosine",
     "lr": 0.01,
@@ -30,10 +29,9 @@ OPTIM = {
     "beta2": 0.95,
     "grad_clip": 1.0,
     "precision": "float32",
-    "compile": "never",
     "eval_every": 4,
-    "checkpoint_every": 5,
 }
+MACHINE = {"micro_batch_size": 4, "compile": "never", "checkpoint_every": 5}
 CLASSIFICATION = {
     **{key: value for key, value in OPTIM.items() if key in ClassificationParams.model_fields},
     "trainable": "all",

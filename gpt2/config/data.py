@@ -144,11 +144,7 @@ class TokenizerParams(Section):
 class TokensParams(Section):
     """Tokenization of the corpus into shards of token ids."""
 
-    shard_tokens: Annotated[int, Field(ge=1024)] = 1_000_000
+    shard_tokens: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 1_000_000
     """maximum number of tokens per file"""
     heldout: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     """share of documents for validation if the corpus has no splits; at least one document"""
-    executor: Literal["local", "slurm", "ray"] = "local"
-    """where tasks run: this machine, Slurm (set SBATCH_PARTITION, SBATCH_TIMELIMIT) or Ray (pip install ray)"""
-    workers: PositiveInt | None = None
-    """number of tasks that run at a time; blank: one per processor, or all tasks on a cluster"""

@@ -23,6 +23,7 @@ from gpt2.config.schema import (
 )
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Steps = Annotated[tuple[NonNegativeInt, ...], Field(strict=False)]
 
 # --- model and training --------------------------------------------------------------------------------------------
 
@@ -64,28 +65,16 @@ class RunParams(Section):
     """optimizer steps"""
     batch_size: PositiveInt
     """samples per optimizer step, summed over all processes"""
-    micro_batch_size: PositiveInt
-    """samples per forward pass of one process; must divide batch_size"""
     lr: PositiveFloat
     """peak learning rate"""
     warmup_steps: NonNegativeInt = 0
-    """steps over which the learning rate rises linearly from zero to lr"""
+    """steps over which the learning rate rises linearly from zero to lr; limited to one less than steps"""
     weight_decay: NonNegativeFloat = 0.1
     """weight decay of matrices and embeddings; biases and LayerNorms have none"""
     precision: Precision = "auto"
     """precision of matrix products; auto: bfloat16 where the hardware supports it"""
-    compile: Literal["auto", "always", "never"] = "auto"
-    """torch.compile; auto: where it is supported"""
     eval_every: PositiveInt = 100
     """steps between evaluations"""
-
-    @field_validator("micro_batch_size")
-    @classmethod
-    def _divides_batch_size(cls, micro_batch_size: int, info: ValidationInfo) -> int:
-        batch_size = info.data.get("batch_size")
-        if batch_size is not None and batch_size % micro_batch_size:
-            raise ValueError(f"must divide batch_size = {batch_size}")
-        return micro_batch_size
 
 
 class OptimParams(RunParams):
@@ -103,8 +92,6 @@ class OptimParams(RunParams):
     """AdamW: decay rate of the running mean of the squared gradient"""
     grad_clip: PositiveFloat = 1.0
     """maximum global norm of the gradient"""
-    checkpoint_every: PositiveInt = 100
-    """steps between checkpoints; an interrupted run resumes from the last one"""
 
 
 class TrainParams(OptimParams):
@@ -114,22 +101,10 @@ class TrainParams(OptimParams):
     """initial weights; scratch: random, in the shape of the section model; gpt2: those in data/models/gpt2"""
     steps: NonNegativeInt
     """optimizer steps; 0: the initial model is evaluated and saved unchanged"""
-    launcher: Text = "python"
-    """shell command that starts the worker processes, such as torchrun"""
     val_tokens: PositiveInt = 65536
-    """tokens of the validation split that each evaluation reads"""
-    sample_prompt: str = ""
-    """text that the model continues at each evaluation; may be empty"""
-    hellaswag_every: PositiveInt | None = None
-    """steps between HellaSwag scores, a multiple of eval_every; blank: no scores during training"""
-
-    @field_validator("hellaswag_every")
-    @classmethod
-    def _falls_on_evaluations(cls, every: int | None, info: ValidationInfo) -> int | None:
-        eval_every = info.data.get("eval_every")
-        if every and eval_every and every % eval_every:
-            raise ValueError(f"must be a multiple of eval_every = {eval_every}")
-        return every
+    """tokens of the validation split that each evaluation reads; at least one window of model.block_size"""
+    snapshots: PositiveInt | Steps | None = None
+    """steps whose models are kept in data/models/snapshots: a list, or a number n for every n-th step; blank: none"""
 
 
 class FineTuneParams(RunParams):
@@ -138,8 +113,6 @@ class FineTuneParams(RunParams):
     `gpt2/training/optim.py` sets the optimizer and the schedule, which are the same for every fine-tuning.
     """
 
-    eval_every: PositiveInt = 100
-    """steps between evaluations; a checkpoint is written at the same steps"""
     init: Literal["pretrain", "gpt2"] = "pretrain"
     """the model to start from: data/models/pretrain or data/models/gpt2"""
     patience: PositiveInt | None = None
@@ -172,9 +145,30 @@ class ClassificationParams(FineTuneParams):
     trainable: Literal["all", "last_blocks", "head", "lora"] = "all"
     """what trains besides the head; last_blocks: the last blocks and ln_f; lora: adapters in every block"""
     last_blocks: PositiveInt = 1
-    """number of blocks that train if trainable is last_blocks"""
+    """number of blocks that train if trainable is last_blocks; limited to the model's"""
     lora: LoRAParams = LoRAParams()
     """the adapters if trainable is lora"""
+
+
+class InstructionParams(FineTuneParams):
+    """Fine-tuning on instructions."""
+
+    method: Literal["full", "lora"] = "full"
+    """full: all weights train; lora: only adapters, merged at the end"""
+    lora: LoRAParams = LoRAParams()
+    """the adapters if method is lora"""
+
+
+# --- evaluation ----------------------------------------------------------------------------------------------------
+
+
+class SamplesParams(Section):
+    """The texts that the pretrained model and its snapshots write."""
+
+    prompts: TextList
+    """texts to continue; <|endoftext|> starts a new document"""
+    max_new_tokens: PositiveInt = 48
+    """maximum number of tokens per text"""
 
 
 class JudgeParams(Section):
@@ -193,22 +187,15 @@ class JudgeParams(Section):
         return model
 
 
-class InstructionParams(FineTuneParams):
-    """Fine-tuning on instructions."""
+class ResponsesParams(Section):
+    """The answers of the instruction-tuned model and of the model that tuning started from."""
 
-    method: Literal["full", "lora"] = "full"
-    """full: all weights train; lora: only adapters, merged at the end"""
-    lora: LoRAParams = LoRAParams()
-    """the adapters if method is lora"""
-    responses: PositiveInt = 100
-    """number of test examples for which answers are generated, before and after training"""
-    response_tokens: PositiveInt = 128
+    examples: PositiveInt = 100
+    """number of test examples for which answers are generated"""
+    max_new_tokens: PositiveInt = 128
     """maximum number of tokens per answer"""
     judge: JudgeParams = JudgeParams()
     """scores the answers from before and after training"""
-
-
-# --- evaluation ----------------------------------------------------------------------------------------------------
 
 
 class ParityParams(Section):
@@ -217,7 +204,7 @@ class ParityParams(Section):
     prompts: PositiveInt
     """number of prompts that are continued greedily"""
     tokens: Annotated[int, Field(ge=4)]
-    """length of the longest prompt, and number of tokens generated per prompt"""
+    """length of the longest prompt, and number of tokens generated per prompt; limited to half of the context"""
 
 
 class HellaSwagParams(Section):
@@ -225,13 +212,39 @@ class HellaSwagParams(Section):
 
     precision: Precision = "auto"
     """precision of matrix products; auto: bfloat16 where the hardware supports it"""
+    snapshots: PositiveInt | None = None
+    """number of examples on which each snapshot is scored too, with the completion protocol; blank: none"""
 
 
 class AttentionParams(Section):
     """The prompts of the attention figures and the report."""
 
     prompts: TextList
-    """texts whose attention is shown: 3 to 128 tokens each, and no longer than the context of any model shown"""
+    """texts whose attention is shown: 3 tokens or more each; those of more than 128, or of more than the context of a
+    model, are cut"""
+
+
+# --- how the work is done -----------------------------------------------------------------------------------------
+
+
+class MachineParams(Section):
+    """How the work is done: settings that depend on the machine. No stage declares them, so that a change reruns
+    nothing. They affect rounding and, with dropout, the masks."""
+
+    launcher: Text = "python"
+    """shell command that starts the processes of pretraining, such as torchrun"""
+    micro_batch_size: PositiveInt = 16
+    """maximum number of samples per forward pass of one process; gradients accumulate to the batch size"""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """torch.compile for pretraining; auto: where it is supported"""
+    checkpoint_every: PositiveInt = 100
+    """training steps between checkpoints; an interrupted run resumes from the last one"""
+    executor: Literal["local", "slurm", "ray"] = "local"
+    """where tokenization runs: this machine, Slurm (set SBATCH_PARTITION, SBATCH_TIMELIMIT) or Ray (pip install ray)"""
+    workers: PositiveInt | None = None
+    """number of tokenization tasks that run at a time; blank: one per processor, or all tasks on a cluster"""
+    logger: Literal["none", "tensorboard", "wandb"] = "none"
+    """where training rows go besides csv files: tensorboard (pip install tensorboard) or wandb (pip install wandb)"""
 
 
 class Params(Section):
@@ -247,6 +260,9 @@ class Params(Section):
     train: TrainParams
     classification: ClassificationParams
     instruction: InstructionParams
+    samples: SamplesParams
+    responses: ResponsesParams
     parity: ParityParams
     hellaswag: HellaSwagParams
     attention: AttentionParams
+    machine: MachineParams

@@ -1,7 +1,10 @@
 """Pretraining: next-token prediction on a token stream."""
 
+import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from gpt2.common.errors import InputError
-from gpt2.config.params import GPTConfig, TrainParams
+from gpt2.config.params import GPTConfig, MachineParams, TrainParams
 from gpt2.generation.generate import complete
 from gpt2.generation.sampling import Sampling
-from gpt2.model.checkpoint import load_with_tokenizer
+from gpt2.model.checkpoint import load_with_tokenizer, save
 from gpt2.model.gpt import GPT
-from gpt2.runtime.device import device_name, peak_flops, peak_memory
+from gpt2.model.snapshots import Snapshot, snapshot_directory
+from gpt2.runtime.device import peak_flops, peak_memory
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.shards import TokenStream
-from gpt2.training.trainer import History, Trainer, mean_loss
+from gpt2.training.history import History
+from gpt2.training.loss import mean_loss
+from gpt2.training.trainer import Trainer
 
-SAMPLING = Sampling(temperature=0.8, top_k=50)  # for the texts generated during training
-SAMPLE_TOKENS = 48  # length of the continuation that each evaluation keeps
+SNAPSHOTS = "snapshots"  # folder of unfinished work
+SHOWN = Sampling(temperature=0.8, top_k=50)  # how the texts are drawn that training prints
+SHOWN_TOKENS = 32  # their length
 
 
 @dataclass
@@ -30,6 +37,7 @@ class Pretrained:
 
     model: GPT
     history: History
+    snapshots: list[Snapshot]  # in `scratch`, by step
     metrics: dict  # depends only on the inputs
     throughput: dict  # also depends on the machine
 
@@ -40,8 +48,11 @@ class TokenWindows:
     lengths = None  # all windows have the same length
 
     def __init__(self, stream: TokenStream, block_size: int, max_tokens: int | None = None):
-        """Uses at most `max_tokens` of the stream. Raises InputError if no window and its last target fit."""
-        tokens = min(len(stream), max_tokens or len(stream))
+        """Uses at most `max_tokens` of the stream, but at least one window.
+
+        Raises InputError if no window and its last target fit into the stream.
+        """
+        tokens = min(len(stream), max(max_tokens or len(stream), block_size + 1))
         self.stream, self.block_size, self.n_windows = stream, block_size, (tokens - 1) // block_size
         if self.n_windows < 1:
             raise InputError(
@@ -61,6 +72,13 @@ class TokenWindows:
     def targets(self, ids: np.ndarray) -> int:
         """Every position is scored."""
         return len(ids) * self.block_size
+
+    def frequencies(self, vocab_size: int) -> np.ndarray:
+        """How often each token is a target: (vocab_size,) int64."""
+        counts, end = np.zeros(vocab_size, dtype=np.int64), self.n_windows * self.block_size + 1
+        for start in range(1, end, 1 << 20):
+            counts += np.bincount(self.stream.read(start, min(1 << 20, end - start)), minlength=vocab_size)
+        return counts
 
 
 def openai_model(directory: Path, tokenizer: Tokenizer) -> GPT:
@@ -84,57 +102,96 @@ def pretrain(
     tokenizer: Tokenizer,
     params: TrainParams,
     *,
+    machine: MachineParams,
     seed: int,
     scratch: Path,
+    code: dict[str, str],
     world: World,
-    score: Callable[[GPT], dict[str, float]] | None = None,
+    log: Callable[[str, dict], None],
+    start: Callable[[dict], dict | None] | None = None,
 ) -> Pretrained:
     """Trains `model` to predict the next token. Raises InputError if training diverges.
 
-    Every `params.hellaswag_every` steps, the metrics that `score` returns are added to those of the evaluation.
+    Snapshots are written to `scratch / SNAPSHOTS`. Trainer explains `code`, `log` and `start`.
     """
+    frequencies = val_data.frequencies(model.config.vocab_size)
+    bits, kept = bits_per_byte(frequencies, tokenizer), snapshot_steps(params)
 
-    def evaluate(model: nn.Module, step: int) -> dict[str, float]:
-        figures = {"loss": mean_loss(model, val_data, params.micro_batch_size, world)}
-        if params.hellaswag_every and step % params.hellaswag_every == 0:
-            figures |= score(model)
-        return figures
+    def evaluate(model: nn.Module, batch_size: int) -> dict[str, float]:
+        loss = mean_loss(model, val_data, batch_size, world)
+        return {"loss": loss, "bits_per_byte": loss * bits}
 
-    def sample(model: nn.Module, step: int) -> list[dict]:
-        prompt = params.sample_prompt
-        text = complete(model, tokenizer, prompt, SAMPLE_TOKENS, SAMPLING, seed=seed)
-        return [{"step": step, "prompt": prompt, "text": text}]
+    def show(model: nn.Module, step: int) -> None:
+        text = complete(model, tokenizer, "", SHOWN_TOKENS, SHOWN, seed=seed)
+        print(f"step {step} writes: {text!r}", file=sys.stderr)
 
     trainer = Trainer(
         model,
         train_data,
         params,
+        machine=machine,
         world=world,
         seed=seed,
         scratch=scratch,
+        code=code,
         evaluate=evaluate,
-        sample=sample,
+        log=log,
+        show=show,
+        snapshot=partial(_keep_snapshot, kept, tokenizer, scratch),
+        start=start,
+        compile=True,
         flops_per_token=flops_per_token(model.config, _size(model)),
     )
-    if world.main and not trainer.compiled:
-        reason = "train.compile is never" if params.compile == "never" else "there is no C++ compiler"
-        print(f"training without torch.compile: {reason}")
+    if world.main:
+        _announce(trainer, params, machine)
     history = trainer.fit()
-    return Pretrained(model, history, metrics(model, history, val_data.stream, params), throughput(trainer))
+    batch_tokens = params.batch_size * model.config.block_size
+    snapshots = [Snapshot(n, n * batch_tokens, snapshot_directory(scratch / SNAPSHOTS, n)) for n in kept]
+    figures = metrics(model, history, frequencies, bits, params)
+    return Pretrained(model, history, snapshots, figures, throughput(trainer))
 
 
-def metrics(model: GPT, history: History, val_stream: TokenStream, params: TrainParams) -> dict:
+def snapshot_steps(params: TrainParams) -> list[int]:
+    """The steps whose models are kept, in order and up to the last step."""
+    if isinstance(params.snapshots, int):
+        return list(range(params.snapshots, params.steps + 1, params.snapshots))
+    return sorted({step for step in params.snapshots or () if step <= params.steps})
+
+
+def _keep_snapshot(steps: list[int], tokenizer: Tokenizer, scratch: Path, model: GPT, step: int) -> None:
+    """Writes the model and its tokenizer if the step is one of `steps`."""
+    if step in steps:
+        directory = snapshot_directory(scratch / SNAPSHOTS, step)
+        save(model, directory)
+        tokenizer.save(directory, model.config.block_size)
+
+
+def _announce(trainer: Trainer, params: TrainParams, machine: MachineParams) -> None:
+    """Says what a user may not expect before a long run."""
+    if not trainer.resolved["compiled"]:
+        reason = "machine.compile is never" if machine.compile == "never" else "no C++ compiler or no Python.h"
+        print(f"training without torch.compile: {reason}", file=sys.stderr)
+    if steps := snapshot_steps(params):
+        megabytes = 4 * _size(trainer.model) / 1e6
+        print(f"snapshots: {len(steps)} of {megabytes:,.1f} MB, {len(steps) * megabytes:,.0f} MB", file=sys.stderr)
+
+
+def metrics(model: GPT, history: History, frequencies: np.ndarray, bits: float, params: TrainParams) -> dict:
     """The metrics of a run that depend only on its inputs; losses and entropy in nats per token.
 
-    The training loss of a run of no steps is null.
+    `frequencies` (V,) counts the targets of the validation windows, and `bits` is what `bits_per_byte` returns for
+    them. The training loss of a run of no steps is null.
     """
     last = history.train[-max(1, len(history.train) // 20) :]  # the last twentieth
+    initial, final = history.val[0]["loss"], history.val[-1]["loss"]
     return {
         "init": params.init,
-        "initial_loss": history.val[0]["loss"],
+        "initial_loss": initial,
         "train_loss": sum(row["loss"] for row in last) / len(last) if last else None,
-        "val_loss": history.val[-1]["loss"],
-        "unigram_entropy": unigram_entropy(val_stream, model.config.vocab_size),
+        "val_loss": final,
+        "initial_bits_per_byte": initial * bits,
+        "val_bits_per_byte": final * bits,
+        "unigram_entropy": unigram_entropy(frequencies),
         "loss_spikes": history.loss_spikes,
         "steps": history.step,
         "tokens": history.targets,
@@ -143,13 +200,17 @@ def metrics(model: GPT, history: History, val_stream: TokenStream, params: Train
     }
 
 
-def unigram_entropy(stream: TokenStream, vocab_size: int) -> float:
-    """Nats per token of the best predictor that ignores context: the entropy of the token frequencies of `stream`."""
-    counts = np.zeros(vocab_size, dtype=np.int64)
-    for start in range(0, len(stream), 1 << 20):
-        tokens = stream.read(start, min(1 << 20, len(stream) - start))
-        counts += np.bincount(tokens, minlength=vocab_size)
-    shares = counts[counts > 0] / counts.sum()
+def bits_per_byte(frequencies: np.ndarray, tokenizer: Tokenizer) -> float:
+    """The bits per byte of text that one nat per token amounts to, for tokens with these `frequencies` (V,).
+
+    All tokens count, <|endoftext|> too, but it has no bytes. Losses of different vocabularies compare in this unit.
+    """
+    return float(frequencies.sum() / (frequencies @ tokenizer.byte_lengths) / math.log(2))
+
+
+def unigram_entropy(frequencies: np.ndarray) -> float:
+    """Nats per token of the best predictor that ignores context, for tokens with these `frequencies` (V,)."""
+    shares = frequencies[frequencies > 0] / frequencies.sum()
     return float(-(shares * np.log(shares)).sum())
 
 
@@ -168,15 +229,15 @@ def throughput(trainer: Trainer) -> dict:
     history, world = trainer.history, trainer.world
     speed = history.timed_targets / history.seconds if history.seconds else None
     peak = peak_flops(world.device)
+    tf32 = world.device.type == "cuda" and trainer.resolved["precision"] == "float32"
     return {
         "tokens_per_second": speed and round(speed, 1),
         "model_flops_utilization": speed and peak and round(speed * trainer.flops_per_token / (peak * world.size), 4),
         "peak_memory_mb": round(peak_memory(world.device) / 1e6),  # peak of the main process
         "seconds": round(history.seconds, 1),
-        "device": device_name(world.device),
-        "processes": world.size,
-        "precision": "bfloat16" if trainer.dtype else "float32",
-        "compiled": trainer.compiled,
+        **trainer.conditions,
+        "precision": "tf32" if tf32 else trainer.resolved["precision"],
+        "code_changed_at_step": history.code_changed_at_step,
     }
 
 

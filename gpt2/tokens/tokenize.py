@@ -28,6 +28,7 @@ from gpt2.common.machine import cpu_count
 from gpt2.common.processes import worker_pool
 from gpt2.common.progress import bar
 from gpt2.config.data import TokensParams
+from gpt2.config.params import MachineParams
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.corpus import Corpus
 from gpt2.tokens.shards import MANIFEST
@@ -77,7 +78,13 @@ class Task:
 
 
 def tokenize(
-    corpus: Corpus, tokenizer: Path, params: TokensParams, scratch: Path, directory: Path, task_bytes: int = TASK_BYTES
+    corpus: Corpus,
+    tokenizer: Path,
+    params: TokensParams,
+    machine: MachineParams,
+    scratch: Path,
+    directory: Path,
+    task_bytes: int = TASK_BYTES,
 ) -> None:
     """Encodes the corpus with the tokenizer in the directory `tokenizer`, and writes shards to `directory`.
 
@@ -90,8 +97,8 @@ def tokenize(
     for folder in folders:
         (folder / ERROR).unlink(missing_ok=True)
     common = {"pipeline": [task], "tasks": len(files), "logging_dir": str(scratch / "datatrove")}
-    run = {"local": run_local, "slurm": run_slurm, "ray": run_ray}[params.executor]
-    incomplete = run(params.workers, common)
+    run = {"local": run_local, "slurm": run_slurm, "ray": run_ray}[machine.executor]
+    incomplete = run(machine.workers, common)
     if incomplete:
         raise task.error(incomplete[0], common["logging_dir"])
     manifest = join_shards(folders, directory)
@@ -121,7 +128,7 @@ def run_local(workers: int | None, common: dict) -> list[int]:
                     done.result()
         except BrokenProcessPool:
             raise InputError(
-                f"tokens.workers: one of {workers} workers was killed, probably because memory ran out; try fewer; "
+                f"machine.workers: one of {workers} workers was killed, probably because memory ran out; try fewer; "
                 "completed tasks are kept"
             ) from None
     return []
@@ -137,10 +144,10 @@ class SlurmExecutor(SlurmPipelineExecutor):
 def run_slurm(workers: int | None, common: dict) -> list[int]:
     """Submits an array of jobs and waits for it. Jobs of an earlier run that was killed are canceled first."""
     if shutil.which("sbatch") is None:
-        raise InputError("tokens.executor = 'slurm': no command sbatch here; run this where jobs are submitted")
+        raise InputError("machine.executor = 'slurm': no command sbatch here; run this where jobs are submitted")
     missing = [name for name in ("SBATCH_PARTITION", "SBATCH_TIMELIMIT") if not os.environ.get(name)]
     if missing:
-        raise InputError(f"tokens.executor = 'slurm': set {' and '.join(missing)}, e.g. SBATCH_TIMELIMIT=02:00:00")
+        raise InputError(f"machine.executor = 'slurm': set {' and '.join(missing)}, e.g. SBATCH_TIMELIMIT=02:00:00")
     path, modules = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(str(Path(__file__).parents[2]))
     name = f"tokenize-{Path(common['logging_dir']).parent.name}"
     executor = SlurmExecutor(
@@ -168,12 +175,12 @@ def run_ray(workers: int | None, common: dict) -> list[int]:
     try:
         import ray
     except ImportError:
-        raise InputError("tokens.executor = 'ray': Ray is not installed: pip install ray") from None
+        raise InputError("machine.executor = 'ray': Ray is not installed: pip install ray") from None
     executor = RayPipelineExecutor(**common, workers=workers or -1)
     try:
         connection = ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
     except (ConnectionError, ValueError) as error:  # no cluster at RAY_ADDRESS, or an address that Ray cannot read
-        raise InputError(f"tokens.executor = 'ray': {error}") from None
+        raise InputError(f"machine.executor = 'ray': {error}") from None
     with connection:
         executor.run()
     return executor.get_incomplete_ranks()

@@ -103,7 +103,6 @@ def fine_tuning(params: FineTuneParams) -> OptimParams:
         min_lr_rate=0.1,
         beta2=0.95,
         grad_clip=1.0,
-        checkpoint_every=params.eval_every,
     )
 
 
@@ -113,12 +112,25 @@ def learning_rate(step: int, params: OptimParams) -> float:
     cosine: half a cosine (Loshchilov and Hutter 2017). wsd: `lr` is constant until the last `decay_rate * steps` steps,
     in which it falls linearly (Hu et al. 2024, §4; Hägele et al. 2024).
     """
-    if step < params.warmup_steps:
-        return params.lr * (step + 1) / params.warmup_steps
-    after_warmup, remaining = params.steps - params.warmup_steps, params.steps - 1 - step
+    warmup = warmup_steps(params)
+    if step < warmup:
+        return params.lr * (step + 1) / warmup
+    after_warmup, remaining = params.steps - warmup, params.steps - 1 - step
     if params.schedule == "wsd":
-        decay_steps = min(round(params.decay_rate * params.steps), after_warmup)
+        decay_steps = params.steps - constant_steps(params)
         share = min(1.0, remaining / decay_steps) if decay_steps else 1.0  # from 0 at the lowest rate to 1 at lr
     else:
         share = 0.5 * (1 - math.cos(math.pi * remaining / max(1, after_warmup - 1)))
-    return params.lr * (params.min_lr_rate + (1 - params.min_lr_rate) * share)
+    return params.lr * (params.min_lr_rate + (1 - params.min_lr_rate) * share)  # exactly lr where share is 1
+
+
+def warmup_steps(params: OptimParams) -> int:
+    """The steps of the warmup, which end before the last step however short the run is."""
+    return min(params.warmup_steps, max(0, params.steps - 1))
+
+
+def constant_steps(params: OptimParams) -> int | None:
+    """wsd: the number of steps before the decay, which do not depend on how long the run is. None for cosine."""
+    if params.schedule != "wsd":
+        return None
+    return params.steps - min(round(params.decay_rate * params.steps), params.steps - warmup_steps(params))

@@ -1,4 +1,4 @@
-"""The state of unfinished training on disk: written atomically, the last two kept, damaged files skipped."""
+"""The state of training on disk: written atomically, the last two of a run kept, damaged files skipped."""
 
 import pickle
 import sys
@@ -12,6 +12,7 @@ from gpt2.common.errors import InputError
 from gpt2.common.files import NO_ROOM, replacing
 
 KEEP = 2
+CONSTANT = "constant.pt"  # the state at the end of the constant phase of wsd, from which a longer run can go on
 DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
 
 
@@ -34,8 +35,17 @@ class Checkpoints:
 
         Raises InputError if the disk is full, and keeps the older checkpoints.
         """
+        self._write(self.directory / f"step_{step:08d}.pt", state)
+        for path in self.paths()[KEEP:]:
+            path.unlink()
+
+    def save_constant(self, state: dict) -> None:
+        """Writes the state at the end of the constant phase, which no later checkpoint replaces."""
+        self._write(self.directory / CONSTANT, state)
+
+    def _write(self, path: Path, state: dict) -> None:
         try:
-            with replacing(self.directory / f"step_{step:08d}.pt") as temporary:
+            with replacing(path) as temporary:
                 torch.save(state, temporary)
         except OSError as error:
             if error.errno not in NO_ROOM:
@@ -44,24 +54,24 @@ class Checkpoints:
                 f"{error.filename}: {error.strerror}; free some space and run again, and training resumes "
                 f"(last good checkpoint: {self.newest()})"
             ) from None
-        for path in self.paths()[KEEP:]:
-            path.unlink()
 
     def load(self) -> dict | None:
         """The newest undamaged state, on the CPU, or None. Deletes the temporary files of interrupted writes."""
         for leftover in self.directory.glob(".step_*.pt.tmp"):
             leftover.unlink()
-        for path in self.paths():
-            try:
-                return _read(path)
-            except DAMAGE as error:
-                print(f"{path} is damaged and skipped: {error}", file=sys.stderr)
+        return next((state for state in map(read_state, self.paths()) if state), None)
+
+
+def read_state(path: Path) -> dict | None:
+    """Reads a checkpoint on the CPU, or returns None with a message if it is damaged.
+
+    Verifies the checksums that torch.save wrote, which torch.load ignores, and loads nothing that could run code.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGE as error:
+        print(f"{path} is damaged and skipped: {error}", file=sys.stderr)
         return None
-
-
-def _read(path: Path) -> dict:
-    """Verifies the checksums that torch.save wrote, which torch.load ignores, and loads nothing that could run code."""
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-    return torch.load(path, map_location="cpu", weights_only=True)

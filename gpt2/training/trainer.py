@@ -5,8 +5,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,56 +17,39 @@ from tqdm import tqdm
 
 from gpt2.common.errors import InputError
 from gpt2.common.progress import bar
-from gpt2.config.params import OptimParams
-from gpt2.runtime.device import autocast_dtype, can_compile, move, peak_flops
+from gpt2.config.params import MachineParams, OptimParams
+from gpt2.runtime.device import autocast_dtype, can_compile, device_name, move, peak_flops
 from gpt2.runtime.world import World
-from gpt2.training.batches import BatchOrder, Dataset, by_length
-from gpt2.training.optim import learning_rate, make_optimizer
+from gpt2.training.batches import BatchOrder, Dataset
+from gpt2.training.history import History, is_spike
+from gpt2.training.optim import constant_steps, learning_rate, make_optimizer
 from gpt2.training.resume import Checkpoints
 
 WARMUP_SHARE = 0.1  # share of a process's steps, at its start, that is not timed: code compiles and caches fill
-SPIKE_WINDOW = 50  # previous steps with which a step's loss is compared
-SPIKE_DEVIATIONS = 5  # a loss is a spike if it exceeds their mean by this many standard deviations
 
 
-@dataclass
-class History:
-    """The record of a run. It is part of each checkpoint, so that a resumed run reports all of its steps."""
+class MicroBatch(NamedTuple):
+    """One process's share of a global batch that goes through the model together."""
 
-    step: int = 0  # optimizer steps done
-    train: list[dict] = field(default_factory=list)  # step, targets seen, lr, loss, grad_norm
-    val: list[dict] = field(default_factory=list)  # step, targets seen, and what `evaluate` returned
-    samples: list[dict] = field(default_factory=list)  # what `sample` returned
-    seconds: float = 0.0  # time of the timed training steps, without evaluation
-    timed_targets: int = 0  # targets seen in those steps
-    loss_spikes: int = 0  # steps that `is_spike` counts as spikes
-
-    @property
-    def targets(self) -> int:
-        """Targets seen so far."""
-        return self.train[-1]["targets"] if self.train else 0
-
-    @property
-    def best_step(self) -> int:
-        """The step with the lowest validation loss; the earliest on ties."""
-        return min(self.val, key=lambda row: row["loss"])["step"]
-
-    def add(self, figures: dict[str, float], n_targets: int, seconds: float | None) -> None:
-        """Records a training step with `n_targets` targets; `seconds` is None if the step is not timed."""
-        self.train.append({"step": self.step, "targets": self.targets + n_targets, **figures})
-        self.step += 1
-        self.loss_spikes += is_spike(self.train)
-        if seconds is not None:
-            self.seconds += seconds
-            self.timed_targets += n_targets
+    inputs: Tensor
+    targets: Tensor
+    n_targets: int  # scored targets of the global batch
+    counts: bool  # False for a sample that only fills in where a batch has fewer samples than there are processes
 
 
 class Trainer:
     """Trains a model for `params.steps` optimizer steps, with evaluations and checkpoints.
 
-    The model's `forward(inputs, targets)` returns the summed loss. `evaluate(model, step)` returns metrics,
-    among them `loss`; every process calls it. `sample(model, step)` returns rows for `History.samples`; only the main
-    process calls it.
+    The model's `forward(inputs, targets)` returns the summed loss. `evaluate(model, batch_size)` returns metrics, among
+    them `loss`; every process calls it. Only the main process calls the next three. `log(split, row)` gets each row of
+    the history. `show(model, step)` runs after an evaluation. `snapshot(model, step)` runs before the first step and
+    after each step.
+
+    `machine` says how the work is done. What it resolves to is part of each checkpoint and stays when a run resumes,
+    except that a smaller `micro_batch_size` takes effect. `code`: the hash of each file of the code that decides the
+    result. If the checkpoint has others, the run goes on, and the history names the step. A run without a checkpoint
+    begins from the state that `start(conditions)` returns, if any. `compile`: whether compiling may pay, since batches
+    have the same shape.
 
     `keep_best`: the model ends with the weights of the lowest validation loss instead of the last ones. `patience`:
     training stops after this many consecutive evaluations without improvement; None disables early stopping.
@@ -78,33 +62,43 @@ class Trainer:
         data: Dataset,
         params: OptimParams,
         *,
+        machine: MachineParams,
         world: World,
         seed: int,
         scratch: Path,
+        code: dict[str, str],
         evaluate: Callable[[nn.Module, int], dict[str, float]],
-        sample: Callable[[nn.Module, int], list[dict]] | None = None,
+        log: Callable[[str, dict], None],
+        show: Callable[[nn.Module, int], None] | None = None,
+        snapshot: Callable[[nn.Module, int], None] | None = None,
+        start: Callable[[dict], dict | None] | None = None,
+        compile: bool = False,
         keep_best: bool = False,
         patience: int | None = None,
         flops_per_token: float | None = None,
     ):
-        micro_batches = params.batch_size // params.micro_batch_size
-        if micro_batches % world.size:
-            raise InputError(
-                f"batch_size / micro_batch_size = {micro_batches} micro-batches cannot be shared evenly by "
-                f"{world.size} processes"
-            )
         self.model, self.data, self.params, self.world, self.seed = model.to(world.device), data, params, world, seed
-        self.evaluate, self.sample = evaluate, sample
+        self.evaluate, self.log, self.show, self.snapshot, self.start = evaluate, log, show, snapshot, start
         self.keep_best, self.patience, self.flops_per_token = keep_best, patience, flops_per_token
         self.best: dict[str, Tensor] = {}  # with keep_best: the trainable parameters at best_step, on the CPU
-        self.micro_batches = range(world.rank, micro_batches, world.size)  # this process's share of each step's
         self.order = BatchOrder(len(data), params.batch_size, seed, data.lengths)
         self.optimizer = make_optimizer(model, params)
-        self.checkpoints = Checkpoints(scratch)
+        self.checkpoints, self.checkpoint_every, self.code = Checkpoints(scratch), machine.checkpoint_every, code
+        self.constant_steps = constant_steps(params)
         self.history = History()
-        self.dtype = autocast_dtype(params.precision, world.device)
-        self.compiled = can_compile(params.compile)
+        self.peak_flops = peak_flops(world.device)
+        self.resolved = {
+            "micro_batch_size": machine.micro_batch_size,
+            "precision": "bfloat16" if autocast_dtype(params.precision, world.device) else "float32",
+            "compiled": compile and can_compile(machine.compile),
+        }
         self.has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+
+    @property
+    def conditions(self) -> dict:
+        """What affects rounding: where the work is done, and how."""
+        device, processes = device_name(self.world.device), self.world.size
+        return {"device": device, "processes": processes, "threads": torch.get_num_threads(), **self.resolved}
 
     def fit(self) -> History:
         """Trains from the newest checkpoint, or from the start, to the last step or until patience runs out.
@@ -113,11 +107,13 @@ class Trainer:
         """
         self._resume()
         params, world, history = self.params, self.world, self.history
+        n_micro_batches = micro_batches(params.batch_size, world.size, self.resolved["micro_batch_size"])
+        mine = range(world.rank, n_micro_batches, world.size)
         timed_from = history.step + WARMUP_SHARE * (params.steps - history.step)
-        forward, batches = self._compiled_and_parallel(), self._batches(history.step)
+        forward, batches = self._compiled_and_parallel(), self._batches(history.step, n_micro_batches)
         self.model.train()
         with bar(total=params.steps, initial=history.step, desc="train", unit="step", disable=not world.main) as pbar:
-            self._evaluate_if_due()
+            self._snapshot_and_evaluate()
             batch = next(batches, None)
             while history.step < params.steps and not self._out_of_patience():
                 started, step, tokens = time.perf_counter(), history.step, 0
@@ -125,14 +121,14 @@ class Trainer:
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
                 loss = torch.zeros((), device=world.device)  # this process's share of the mean over the global batch
-                for micro_batch in self.micro_batches:  # gradients accumulate: each backward adds to them
-                    inputs, targets, n_targets = batch
+                for number in mine:  # gradients accumulate: each backward adds to them
+                    inputs, targets, n_targets, counts = batch
                     if self.has_dropout:
-                        seed_dropout(self.seed, step, micro_batch)
-                    last = micro_batch == self.micro_batches[-1]  # only then do processes add up their gradients
+                        seed_dropout(self.seed, step, number)
+                    last = number == mine[-1]  # only then do processes add up their gradients
                     with nullcontext() if last or world.size == 1 else forward.no_sync():
                         with self.autocast():
-                            share = forward(inputs, targets) / n_targets
+                            share = forward(inputs, targets) / n_targets * counts
                         (share * world.size).backward()  # DDP divides the sum by the number of processes
                     loss += share.detach()
                     tokens += inputs.numel() * world.size
@@ -140,41 +136,44 @@ class Trainer:
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), params.grad_clip, foreach=True)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-                # Up to here nothing waits for the device. Nothing uses the new weights before this check.
+                # The host waits for the device here. Nothing uses the new weights before this check.
                 *shares, grad_norm = torch.cat([world.gather(loss), norm.double().view(1)]).tolist()
                 if not (math.isfinite(sum(shares)) and math.isfinite(grad_norm)):
                     raise InputError(self._diverged(step, lr, shares, grad_norm))
                 seconds = time.perf_counter() - started
                 figures = {"lr": lr, "loss": sum(shares), "grad_norm": grad_norm}
                 history.add(figures, n_targets, seconds if step >= timed_from else None)
-                self._log(pbar, seconds, tokens)
+                self._report(pbar, seconds, tokens)
                 self._checkpoint_if_due()
-                self._evaluate_if_due()
+                self._snapshot_and_evaluate()
             if world.main and history.step < params.steps:
                 reason = f"no lower validation loss in {self.patience} evaluations"
                 pbar.write(f"training ends at step {history.step}: {reason}", file=sys.stderr)
+        if world.main:  # what follows may fail, and then the next run starts from here
+            self.checkpoints.save(history.step, self._state())
         if self.keep_best:
             self.model.load_state_dict(self.model.state_dict() | self.best)  # frozen parameters have not changed
         return history
 
     def autocast(self):
         """The context in which forward passes run."""
-        return nullcontext() if self.dtype is None else torch.autocast(self.world.device.type, self.dtype)
+        enabled = self.resolved["precision"] == "bfloat16"
+        return torch.autocast(self.world.device.type, torch.bfloat16) if enabled else nullcontext()
 
-    def _batches(self, first_step: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """This process's micro-batches from a step on: inputs, targets, and scored targets of the whole step."""
-        size = self.params.micro_batch_size
+    def _batches(self, first_step: int, n_micro_batches: int) -> Iterator[MicroBatch]:
+        """This process's micro-batches from a step on."""
+        device = self.world.device
         for step in range(first_step, self.params.steps):
             ids = self.order.ids(step)
             n_targets = self.data.targets(ids)
-            for micro_batch in self.micro_batches:
-                inputs, targets = self.data.batch(ids[micro_batch * size : (micro_batch + 1) * size])
-                yield move(inputs, self.world.device), move(targets, self.world.device), n_targets
+            for part in np.array_split(ids, n_micro_batches)[self.world.rank :: self.world.size]:
+                inputs, targets = self.data.batch(part if len(part) else ids[:1])
+                yield MicroBatch(move(inputs, device), move(targets, device), n_targets, len(part) > 0)
 
     def _compiled_and_parallel(self) -> nn.Module:
         """The model as the training step calls it: compiled and wrapped in DDP, if required."""
         wrapped, on_cpu = self.model, self.world.device.type == "cpu"
-        if self.compiled:
+        if self.resolved["compiled"]:
             if on_cpu:
                 # DDP would cut the graph at its buckets, and rounding would differ from that of a single process.
                 torch._dynamo.config.optimize_ddp = False
@@ -185,9 +184,11 @@ class Trainer:
             wrapped = DistributedDataParallel(wrapped, gradient_as_bucket_view=True, find_unused_parameters=on_cpu)
         return wrapped
 
-    def _log(self, pbar: tqdm, seconds: float, tokens: int) -> None:
-        """Logs the last step: `seconds` long, with `tokens` tokens (padding included) over all processes."""
+    def _report(self, pbar: tqdm, seconds: float, tokens: int) -> None:
+        """Reports the last step: `seconds` long, with `tokens` tokens (padding included) over all processes."""
         row, speed = self.history.train[-1], tokens / seconds
+        if self.world.main:
+            self.log("train", row)
         figures = {
             "loss": f"{row['loss']:.3f}",
             "lr": f"{row['lr']:.2e}",
@@ -195,9 +196,8 @@ class Trainer:
             "ms": f"{1000 * seconds:.0f}",
             "tok/s": f"{speed:,.0f}",
         }
-        peak = peak_flops(self.world.device)
-        if peak and self.flops_per_token:
-            figures["MFU"] = f"{speed * self.flops_per_token / (peak * self.world.size):.1%}"
+        if self.peak_flops and self.flops_per_token:
+            figures["MFU"] = f"{speed * self.flops_per_token / (self.peak_flops * self.world.size):.1%}"
         pbar.set_postfix(figures, refresh=False)
         pbar.update()
         if self.world.main and is_spike(self.history.train):
@@ -205,7 +205,10 @@ class Trainer:
 
     def _resume(self) -> None:
         """Loads the main process's newest checkpoint in every process: other machines may see an older file or none."""
-        state = self.world.from_main(self.checkpoints.load() if self.world.main else None)
+        state = None
+        if self.world.main:
+            state = self.checkpoints.load() or (self.start and self.start(self.conditions))
+        state = self.world.from_main(state)
         if state is None:
             return
         try:
@@ -213,33 +216,76 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.best = {name: weight.cpu() for name, weight in state["best"].items()}
             self.history = History(**state["history"])
+            self._continue(state["conditions"], state["code"])
+        except torch.OutOfMemoryError:
+            raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.checkpoints.newest()}: not a checkpoint of this run; delete it: {error}") from None
+        if self.world.main:
+            for split, rows in (("train", self.history.train), ("val", self.history.val)):
+                for row in rows:
+                    self.log(split, row)
+
+    def _continue(self, conditions: dict, code: dict[str, str]) -> None:
+        """Keeps how the work was done up to the checkpoint, and notes whether its code was another."""
+        kept = {name: conditions[name] for name in self.resolved}
+        kept["micro_batch_size"] = min(kept["micro_batch_size"], self.resolved["micro_batch_size"])
+        lines = [
+            f"{name} stays {value}, as when this run began (now {self.resolved[name]})"
+            for name, value in kept.items()
+            if self.resolved[name] != value
+        ]
+        self.resolved = kept
+        if changed := sorted(file for file in self.code.keys() | code.keys() if self.code.get(file) != code.get(file)):
+            self.history.code_changed_at_step.append(self.history.step)
+            lines.append(f"the code changed since then: {', '.join(changed)}")
+        if self.world.main:
+            print(f"training resumes at step {self.history.step}", *lines, sep="; ", file=sys.stderr)
+
+    def _state(self) -> dict:
+        """Everything that a run needs to go on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "history": asdict(self.history),
+            "conditions": self.conditions,
+            "code": self.code,
+        }
 
     def _checkpoint_if_due(self) -> None:
         done = self.history.step
-        if self.world.main and done % self.params.checkpoint_every == 0 and done < self.params.steps:
-            model, optimizer = self.model.state_dict(), self.optimizer.state_dict()
-            state = {"model": model, "optimizer": optimizer, "best": self.best, "history": asdict(self.history)}
-            self.checkpoints.save(done, state)
+        if self.world.main and done % self.checkpoint_every == 0 and done < self.params.steps:
+            self.checkpoints.save(done, self._state())
+        if self.world.main and done == self.constant_steps:
+            self.checkpoints.save_constant(self._state())
 
-    def _evaluate_if_due(self) -> None:
+    def _snapshot_and_evaluate(self) -> None:
         """Evaluates before the first step, after the last, and every `eval_every` steps between."""
         step, history = self.history.step, self.history
+        if self.snapshot and self.world.main:
+            self.snapshot(self.model, step)
         due = step % self.params.eval_every == 0 or step == self.params.steps
         if not due or (history.val and history.val[-1]["step"] == step):
             return
         self.model.eval()
         with torch.no_grad(), self.autocast():  # not inference_mode: see autocast_dtype
-            row = {"step": step, "targets": history.targets, **self.evaluate(self.model, step)}
+            row = {
+                "step": step,
+                "targets": history.targets,
+                **self.evaluate(self.model, self.resolved["micro_batch_size"]),
+            }
         if not math.isfinite(row["loss"]):
             raise InputError(f"the validation loss at step {step} is not finite: {row['loss']}")
         history.val.append(row)
+        if self.world.main:
+            self.log("val", row)
+            tqdm.write(f"step {step}: validation loss {row['loss']:.4f}", file=sys.stderr)
         if self.keep_best and history.best_step == step:
             trained = ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
             self.best = {name: weight.detach().to("cpu", copy=True) for name, weight in trained}
-        if self.sample and self.world.main:
-            history.samples += self.sample(self.model, step)
+        if self.show and self.world.main:
+            self.show(self.model, step)
         self.model.train()
 
     def _out_of_patience(self) -> bool:
@@ -255,18 +301,16 @@ class Trainer:
         )
 
 
+def micro_batches(batch_size: int, processes: int, limit: int) -> int:
+    """The number of micro-batches into which a batch is divided: the same number for each process, and as few as
+    possible of at most `limit` samples. They have equal sizes, or sizes that differ by one."""
+    per_process = math.ceil(batch_size / processes)
+    return processes * math.ceil(per_process / limit)
+
+
 def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
     """Seeds torch's generators, so that the dropout masks of a micro-batch depend only on these three numbers."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0]))
-
-
-def is_spike(rows: list[dict]) -> bool:
-    """Whether the last row's `loss` is more than SPIKE_DEVIATIONS standard deviations above the mean of the
-    SPIKE_WINDOW before it. The first SPIKE_WINDOW steps are never spikes: too few losses come before them."""
-    if len(rows) <= SPIKE_WINDOW:
-        return False
-    before = np.array([row["loss"] for row in rows[-SPIKE_WINDOW - 1 : -1]])
-    return bool(rows[-1]["loss"] > before.mean() + SPIKE_DEVIATIONS * before.std())
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, float]:
@@ -274,18 +318,3 @@ def trainable_parameters(model: nn.Module) -> dict[str, float]:
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     trainable = sum(size for size, trains in sizes if trains)
     return {"trainable_parameters": trainable, "trainable_share": trainable / sum(size for size, _ in sizes)}
-
-
-def mean_loss(model: nn.Module, data: Dataset, batch_size: int, world: World) -> float:
-    """Mean loss in nats per target over `data`, summed in float64; the processes share the work."""
-    order = np.arange(len(data))
-    if data.lengths is not None:
-        order = by_length(order, data.lengths)
-    total, n_targets = torch.zeros((), dtype=torch.float64, device=world.device), 0
-    for first in range(world.rank * batch_size, len(data), world.size * batch_size):
-        ids = order[first : first + batch_size]
-        inputs, targets = data.batch(ids)
-        total += model(move(inputs, world.device), move(targets, world.device))
-        n_targets += data.targets(ids)
-    total, n_targets = world.sum([total.item(), float(n_targets)])
-    return total / n_targets

@@ -9,16 +9,23 @@ import torch
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_json
-from gpt2.config.params import TrainParams
-from gpt2.evaluation.hellaswag import Example, score
+from gpt2.config.params import MachineParams, TrainParams
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import openai_config
-from gpt2.pretraining.pretrain import Pretrained, TokenWindows, flops_per_token, openai_model, pretrain, unigram_entropy
+from gpt2.pretraining.pretrain import (
+    Pretrained,
+    TokenWindows,
+    bits_per_byte,
+    flops_per_token,
+    openai_model,
+    pretrain,
+    unigram_entropy,
+)
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.shards import TokenStream
-from gpt2.training.trainer import mean_loss
-from tests.small import ALONE, OPTIM, byte_tokenizer, small_model, write_shards
+from gpt2.training.loss import mean_loss
+from tests.small import ALONE, MACHINE, OPTIM, byte_tokenizer, small_model, write_shards
 
 TOKENIZER = byte_tokenizer()
 
@@ -38,6 +45,9 @@ def test_windows_cover_the_stream_and_targets_are_one_token_later(stream):
     assert torch.equal(inputs.flatten(), whole[:-1]) and torch.equal(targets.flatten(), whole[1:])
     assert data.targets(np.arange(3)) == 48
     assert len(TokenWindows(stream, block_size=16, max_tokens=40)) == 2
+    assert len(TokenWindows(stream, block_size=16, max_tokens=1)) == 1
+    counts = np.bincount(targets.flatten(), minlength=TOKENIZER.vocab_size)
+    np.testing.assert_array_equal(data.frequencies(TOKENIZER.vocab_size), counts)
 
 
 def test_a_stream_shorter_than_a_window_is_named(stream):
@@ -45,9 +55,13 @@ def test_a_stream_shorter_than_a_window_is_named(stream):
         TokenWindows(stream, block_size=352)
 
 
-def test_unigram_entropy_against_a_count_by_hand(stream, tmp_path):
-    val = TokenStream(tmp_path, "val", TOKENIZER)  # <|endoftext|> a a b
-    assert unigram_entropy(val, TOKENIZER.vocab_size) == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4))
+def test_entropy_and_bits_per_byte_against_a_count_by_hand():
+    tokenizer = Tokenizer([(b"a", b"b")])
+    frequencies = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+    frequencies[tokenizer.encode("ab")], frequencies[tokenizer.encode("c")], frequencies[tokenizer.eot] = 2, 1, 1
+    assert unigram_entropy(frequencies) == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4))
+    # four tokens of one bit each, over the five bytes of "ab", "ab" and "c"
+    assert math.log(2) * bits_per_byte(frequencies, tokenizer) == pytest.approx(4 / 5)
 
 
 def test_flops_of_the_124m_model():
@@ -63,12 +77,8 @@ def test_flops_of_the_124m_model():
 PARAMS = TrainParams(
     **OPTIM | {"steps": 0},
     init="gpt2",
-    launcher="-",
     val_tokens=100,
-    sample_prompt="a",
-    hellaswag_every=None,
 )
-EXAMPLE = Example(ind=0, ctx="ab", endings=["c d", "x yz", "efg", "hij"], label=2, activity_label="letters")
 
 
 @pytest.fixture
@@ -80,24 +90,42 @@ def saved(tmp_path):
     return directory
 
 
-def accuracy(model: GPT) -> dict[str, float]:
-    metrics, _ = score(model, TOKENIZER, [EXAMPLE] * 3, "completion", ALONE)
-    return {"acc_norm": metrics["acc_norm"]}
-
-
 def run(model: GPT, data: TokenWindows, params: TrainParams, place: Path) -> Pretrained:
-    scratch = place / "scratch"
-    return pretrain(model, data, data, TOKENIZER, params, seed=1, scratch=scratch, world=ALONE, score=accuracy)
+    return pretrain(
+        model,
+        data,
+        data,
+        TOKENIZER,
+        params,
+        machine=MachineParams(**MACHINE),
+        seed=1,
+        scratch=place / "scratch",
+        code={},
+        world=ALONE,
+        log=lambda split, row: None,
+    )
 
 
-def test_completions_are_scored_every_few_steps(stream, tmp_path):
-    model = small_model(vocab_size=TOKENIZER.vocab_size)
-    params = PARAMS.model_copy(update={"steps": 18, "hellaswag_every": 8})
-    done = run(model, TokenWindows(stream, block_size=16), params, tmp_path)
-    assert [row["step"] for row in done.history.val] == [0, 4, 8, 12, 16, 18]
-    assert [row["step"] for row in done.history.val if "acc_norm" in row] == [0, 8, 16]
-    untrained = small_model(vocab_size=TOKENIZER.vocab_size)
-    assert done.history.val[0]["acc_norm"] == accuracy(untrained)["acc_norm"]
+@pytest.mark.parametrize(
+    ("snapshots", "steps"), [(None, []), (7, [7, 14]), (18, [18]), (19, []), ((18, 0, 5, 5, 30), [0, 5, 18]), ((), [])]
+)
+def test_snapshots_are_kept_at_the_steps_that_are_asked_for(stream, tmp_path, capsys, snapshots, steps):
+    model, data = small_model(vocab_size=TOKENIZER.vocab_size), TokenWindows(stream, block_size=16)
+    before = model.wte.weight.clone()
+    params = PARAMS.model_copy(update={"steps": 18, "snapshots": snapshots})
+    done = run(model, data, params, tmp_path)
+    assert [snapshot.step for snapshot in done.snapshots] == steps
+    tokens = {0: 0} | {row["step"] + 1: row["targets"] for row in done.history.train}
+    models = {}
+    for snapshot in done.snapshots:
+        assert snapshot.tokens == tokens[snapshot.step]
+        models[snapshot.step], tokenizer = checkpoint.load_with_tokenizer(snapshot.directory, "cpu")
+        assert tokenizer.fingerprint == TOKENIZER.fingerprint
+    if 0 in models:
+        assert torch.equal(models[0].wte.weight, before)
+    if 18 in models:
+        assert all(torch.equal(a, b) for a, b in zip(models[18].parameters(), model.parameters(), strict=True))
+    assert (f"snapshots: {len(steps)} of" in capsys.readouterr().err) == bool(steps)
 
 
 def test_no_steps_leave_the_weights_and_measure_their_loss(stream, saved, tmp_path):
@@ -108,7 +136,7 @@ def test_no_steps_leave_the_weights_and_measure_their_loss(stream, saved, tmp_pa
     assert all(torch.equal(a, b) for a, b in zip(done.model.parameters(), loaded.parameters(), strict=True))
     assert done.metrics["initial_loss"] == done.metrics["val_loss"] == mean_loss(loaded.eval(), data, 4, ALONE)
     assert (done.metrics["steps"], done.metrics["tokens"], done.metrics["train_loss"]) == (0, 0, None)
-    assert done.history.train == [] and len(done.history.samples) == 1
+    assert done.history.train == []
 
 
 def test_a_checkpoint_that_was_left_out_or_is_of_another_vocabulary_is_named(saved, tmp_path):

@@ -17,13 +17,16 @@ from stages.profile import merge
 from stages.verify import MACHINE
 from tests.conftest import ROOT
 from tests.repository import Folder, Repository
-from tests.test_architecture import UNKEYED
+from tests.test_architecture import UNKEYED, UNKEYED_IN
 
 pytestmark = pytest.mark.chain
 OTHER = "profiles/gpt2-124m.yaml"  # another profile than that of the chain
 DOWNSTREAM = [
+    "generate_samples",
     "finetune_classification",
+    "evaluate_classification",
     "finetune_instruction",
+    "evaluate_instruction",
     "evaluate_parity",
     "evaluate_hellaswag",
     "plot_attention",
@@ -34,7 +37,7 @@ DOWNSTREAM = [
 def test_every_stage_ran_and_a_second_repro_does_nothing(chain):
     locked = YAML(typ="safe").load(chain.path / "dvc.lock")["stages"]
     declared = YAML(typ="safe").load(chain.path / "dvc.yaml")["stages"]
-    assert locked.keys() == declared.keys() and len(declared) == 14
+    assert locked.keys() == declared.keys() and len(declared) == 17
     assert "Running stage" not in chain.ok("dvc", "repro")
     assert "up to date" in chain.ok("dvc", "status")
 
@@ -50,27 +53,28 @@ def test_verify_compares_the_results_with_the_committed_ones(chain):
     (chain.path / "dvc.lock").write_text(lock)
     done = chain.run(sys.executable, "-m", "stages.verify")
     chain.commit()
-    first, second, *others = done.stdout.splitlines()
-    assert done.returncode == 1 and first == "pretrain: the first stage that differs: same inputs, different outputs"
+    result, first, second, *others = done.stdout.splitlines()
+    assert (done.returncode, result) == (1, "differs")
+    assert first == "pretrain: the first stage that differs: same inputs, different outputs"
     assert f"committed {'0' * 32}.dir, here {model}.dir" in second
-    assert [line.partition(":")[0] for line in others[-4:-1]] == ["committed", "here", "here"]
+    assert [line.partition(":")[0] for line in others[-3:]] == ["committed", "here", "here"]
 
 
 def lay_out(chain: Repository, stage: str, place: Path) -> list[str]:
     """Copies to `place` only the inputs that dvc.yaml declares for a stage. Returns the outs that it declares.
 
-    Undeclared params get the values of another profile.
+    Undeclared params get the values of another profile, except for those of `machine`, which affect rounding.
     """
     yaml = YAML(typ="safe")
     declared = yaml.load(chain.path / "dvc.yaml")["stages"][stage]
     own, params, other = (yaml.load(chain.path / name) for name in ("params.yaml", "params.yaml", OTHER))
     merge(params, {"seed": 1, **other}, OTHER)
-    for name in own if {"params.yaml": None} in declared["params"] else declared["params"]:
+    for name in [*declared["params"], "machine"]:
         *sections, key = name.split(".")
         reduce(getitem, sections, params)[key] = reduce(getitem, name.split("."), own)
     yaml.dump(params, place / "params.yaml")
     shutil.copy2(chain.path / "dvc.yaml", place)
-    for dep in [*declared["deps"], *UNKEYED, "gpt2/__init__.py"]:
+    for dep in [*declared["deps"], *UNKEYED, *UNKEYED_IN.get(stage, []), "gpt2/__init__.py"]:
         dep = re.sub(r"\$\{(\w+)\.init\}", lambda match: params[match[1]]["init"], dep)
         (place / dep).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (chain.path / dep).is_dir() else shutil.copy2
@@ -108,13 +112,47 @@ def test_every_model_directory_loads_in_transformers(chain):
     chain.ok(sys.executable, "-c", script)
 
 
+def test_how_the_work_is_done_reruns_nothing(chain):
+    changes = {"launcher": "python", "micro_batch_size": 1, "compile": "never", "checkpoint_every": 7, "workers": 1}
+    settings = [word for key, value in changes.items() for word in ("-S", f"machine.{key}={value}")]
+    printed = chain.ok("dvc", "exp", "run", *settings)
+    assert "Running stage" not in printed and "machine.launcher" in chain.ok("dvc", "params", "diff")
+    chain.restore()
+
+
+def test_only_what_decides_a_result_makes_a_stage_stale(chain):
+    """Comments in code that samples, judges and words errors; weights that no stage trains from."""
+    for file in ("gpt2/generation/sampling.py", "gpt2/instruction/judge.py", "gpt2/common/errors.py"):
+        with open(chain.path / file, "a") as code:
+            code.write("# a comment\n")
+    stale = json.loads(chain.ok("dvc", "status", "--json")).keys()
+    chain.restore()
+    assert stale == {"generate_samples", "evaluate_instruction", "evaluate_parity"}
+    (chain.path / "data/models/gpt2/more").write_text("weights")
+    stale = json.loads(chain.ok("dvc", "status", "--json")).keys()
+    chain.restore()
+    assert stale == {"download_gpt2", "train_tokenizer", "evaluate_parity", "plot_attention"}
+
+
+def test_tokenization_that_other_code_began_goes_on_and_says_so(chain):
+    key = chain.ok(sys.executable, "-c", "from stages.stage import Stage; print(Stage('tokenize').key())").strip()
+    scratch, before = chain.path / ".scratch/tokenize" / key, contents(chain.path / "data/tokens")
+    scratch.mkdir(parents=True)
+    (scratch / "code.json").write_text("{}")
+    printed = chain.ok(sys.executable, "-m", "stages.tokenize")
+    assert f"its code has changed; to begin anew, delete .scratch/tokenize/{key}" in printed
+    assert contents(chain.path / "data/tokens") == before and not scratch.exists()
+    chain.restore()
+
+
 def test_an_experiment_reruns_pretrain_and_what_follows_and_shows_the_difference(chain):
-    costly = ["evaluate_parity", "finetune_instruction", "report"]  # not run here
+    costly = ["evaluate_parity", "finetune_instruction", "evaluate_instruction", "report"]  # not run here
     others = [stage for stage in DOWNSTREAM if stage not in costly]
-    printed = chain.ok("dvc", "exp", "run", "-S", "train.lr=0.0008", *others)
+    printed = chain.ok("dvc", "exp", "run", "-S", "train.steps=40", *others)
+    assert "train.schedule = 'cosine' depends on train.steps, so training begins anew" in printed
     ran = re.findall(r"Running stage '(\w+)'", printed)
     assert ran[0] == "pretrain" and sorted(ran[1:]) == sorted(others)
-    assert sorted(json.loads(chain.ok("dvc", "status", "--json"))) == costly
+    assert sorted(json.loads(chain.ok("dvc", "status", "--json"))) == sorted(costly)
     unfinished = chain.run(sys.executable, "-m", "stages.verify")
     assert unfinished.returncode == 1 and unfinished.stderr.startswith("finetune_instruction is out of date")
     difference = json.loads(chain.ok("dvc", "metrics", "diff", "--json"))
@@ -132,9 +170,10 @@ def _every_plot_shows_both(chain: Repository) -> None:
     shown = json.loads(chain.run("dvc", "plots", "diff", "--json", "HEAD").stdout)["data"]
     assert set(shown) == {*tables, *images, *(name for name, _ in several)} and images
     for name, files in [*((table, [table]) for table in tables), *((name, plot["y"]) for name, plot in several)]:
-        rows = sum(len(read_csv(chain.path / file)) for file in files)
+        here = sum(len(read_csv(chain.path / file)) for file in files)
+        committed = sum(chain.ok("git", "show", f"HEAD:{file}").count("\n") - 1 for file in files)
         drawn = shown[name][0]["content"]
-        assert Counter(point["rev"] for point in drawn["data"]["values"]) == {"workspace": rows, "HEAD": rows}
+        assert Counter(point["rev"] for point in drawn["data"]["values"]) == {"workspace": here, "HEAD": committed}
         assert drawn["title"]["text"] == name
     for name in images:
         assert [image["revisions"] for image in shown[name]] == [["workspace"], ["HEAD"]]

@@ -17,12 +17,12 @@ from tests.conftest import ROOT
 @pytest.fixture
 def params(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
+    return shutil.copy(ROOT / "profiles/sample.yaml", tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("key", ["seed", "train.beta2", "instruction.lora.rank"])
 def test_an_error_names_a_missing_key_whether_or_not_it_has_a_default(key):
-    raw = YAML(typ="safe").load(ROOT / "params.yaml")
+    raw = YAML(typ="safe").load(ROOT / "profiles/sample.yaml")
     *sections, name = key.split(".")
     section = raw
     for part in sections:

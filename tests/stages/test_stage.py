@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,8 @@ DVC = """
 stages:
   demo:
     cmd: python -m stages.demo
-    params: [seed, data.corpus, tokens, instruction.judge]
-    deps: [text, code.py, "models/${classification.init}"]
+    params: [seed, data.corpus, tokens]
+    deps: [text, stages/code.py, "models/${classification.init}"]
     outs: [out/tokens]
     metrics:
       - out/metrics.json:
@@ -28,10 +29,11 @@ def repo(tmp_path, monkeypatch):
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr("sys.argv", ["demo"])
     (tmp_path / "dvc.yaml").write_text(DVC)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "profiles/sample.yaml", tmp_path / "params.yaml")
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.txt").write_text("a")
-    (tmp_path / "code.py").write_text("a")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "code.py").write_text("a")
     (tmp_path / "models" / "pretrain").mkdir(parents=True)
     return tmp_path
 
@@ -66,6 +68,26 @@ def test_a_failure_leaves_old_outs_and_checkpoints_alone(repo):
         write_outs(stage)
 
 
+def test_what_a_kill_leaves_of_finished_work_is_not_resumed(repo, monkeypatch):
+    def killed(folder, **options):
+        if any(Path(folder).glob("*.pt")):
+            raise KeyboardInterrupt
+        rmtree(folder, **options)
+
+    rmtree = shutil.rmtree
+    with pytest.raises(KeyboardInterrupt), Stage("demo") as stage:
+        (stage.scratch / "step_00000005.pt").write_text("state")
+        write_outs(stage)
+        monkeypatch.setattr("shutil.rmtree", killed)
+    monkeypatch.undo()
+    monkeypatch.chdir(repo)
+    with Stage("demo") as stage:
+        assert not list(stage.scratch.glob("*.pt"))
+        write_outs(stage)
+        (stage.scratch / "step_00000005.pt").write_text("state")
+    assert not list(stage.scratch.parent.glob("*"))  # what the kill left is gone too
+
+
 def test_only_declared_inputs_that_exist_can_be_used(repo):
     stage = Stage("demo")
     assert stage.param("seed") == 1337 and stage.param("data.corpus").source == "docstrings"
@@ -84,7 +106,7 @@ def test_only_declared_inputs_that_exist_can_be_used(repo):
         ("params.yaml", "seed: 1337", "seed: 1"),
         ("text/b.txt", "", "b"),
         ("models/pretrain/config.json", "", "{}"),
-        ("code.py", "a", "b"),
+        ("stages/code.py", "a", "b"),
     ],
 )
 def test_an_edit_during_the_run_is_caught(repo, file, old, new):
@@ -102,27 +124,30 @@ def test_an_edit_of_an_undeclared_param_or_of_nothing_does_no_harm(repo):
         write_outs(stage)
         params = (repo / "params.yaml").read_text()
         (repo / "params.yaml").write_text(params.replace("n_layer: 4", "n_layer: 5"))
-        (repo / "code.py").write_text("a")
+        (repo / "stages" / "code.py").write_text("a")
     assert (repo / "out" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "same"),
+    ("file", "old", "new", "same"),
     [
-        ("seed: 1337", "seed: 1", False),
-        ("    model:\n", "    model: grader\n", True),  # decides what happens to the result, not the result
-        ("n_layer: 4", "n_layer: 5", True),  # not declared
+        ("params.yaml", "seed: 1337", "seed: 1", False),
+        ("params.yaml", "n_layer: 4", "n_layer: 5", True),  # not declared
+        ("params.yaml", "micro_batch_size: 16", "micro_batch_size: 1", True),  # how, and not what
+        ("text/a.txt", "a", "b", False),
+        ("stages/code.py", "a", "b", True),
     ],
 )
-def test_the_scratch_directory_depends_on_the_inputs(repo, old, new, same):
+def test_unfinished_work_belongs_to_declared_params_and_data(repo, file, old, new, same):
     with Stage("demo") as stage:
         first = stage.scratch
         write_outs(stage)
-    params = (repo / "params.yaml").read_text()
-    assert old in params
-    (repo / "params.yaml").write_text(params.replace(old, new))
+    text = (repo / file).read_text()
+    assert old in text
+    (repo / file).write_text(text.replace(old, new))
     with Stage("demo") as stage:
         assert (stage.scratch == first) == same
+        assert stage.code.keys() == {"stages/code.py"} and stage.data.keys() == {"text/a.txt"}
         write_outs(stage)
 
 

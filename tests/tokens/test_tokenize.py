@@ -15,6 +15,7 @@ import pytest
 from gpt2.commands.shards import verify
 from gpt2.common.errors import InputError
 from gpt2.config.data import TokensParams
+from gpt2.config.params import MachineParams
 from gpt2.tokenizer.bpe import train_bpe
 from gpt2.tokenizer.tokenizer import EOT, PIECE, Tokenizer
 from gpt2.tokens.corpus import Corpus
@@ -80,12 +81,14 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-def run(corpus: Path, tokenizer: Path, place: Path, task_bytes: int = 1, **changes) -> Path:
+def run(
+    corpus: Path, tokenizer: Path, place: Path, task_bytes: int = 1, shard_tokens: int = 5000, **machine: object
+) -> Path:
     """Tokenizes below `place`, one task per file; `place` keeps what an earlier attempt left. Returns the shards."""
     out = place / "tokens"
     out.mkdir(parents=True, exist_ok=True)
-    params = TokensParams(**{"shard_tokens": 5000, "heldout": HELDOUT, "workers": 2, **changes})
-    tokenize(Corpus(corpus, HELDOUT), tokenizer, params, place / "scratch", out, task_bytes)
+    params, how = TokensParams(shard_tokens=shard_tokens, heldout=HELDOUT), MachineParams(**{"workers": 2, **machine})
+    tokenize(Corpus(corpus, HELDOUT), tokenizer, params, how, place / "scratch", out, task_bytes)
     return out
 
 
@@ -133,7 +136,7 @@ def test_a_wrong_file_and_then_the_right_one(corpus, tokenizer, expected, tmp_pa
         pytest.importorskip("ray")
     copy = Path(shutil.copytree(corpus, tmp_path / "corpus"))
     pq.write_table(pa.table({"text": ["a"] * 200 + [None]}), copy / "part_00002.parquet")
-    with pytest.raises(InputError, match=r"part_00002\.parquet, row 200: column text is null"):
+    with pytest.raises(InputError, match=r"part_00002\.parquet, row 201: column text is null"):
         run(copy, tokenizer, tmp_path, executor=executor)
     shutil.copy(corpus / "part_00002.parquet", copy)
     assert contents(run(copy, tokenizer, tmp_path, executor=executor)) == expected
@@ -190,7 +193,7 @@ def test_a_killed_worker_ends_the_run(slow_corpus, tokenizer, tmp_path):
     process, workers = start(Folder(ROOT), slow_corpus, tokenizer, tmp_path)
     os.kill(workers[0], 9)
     _, errors = process.communicate(timeout=30)
-    assert "InputError: tokens.workers: one of 2 workers was killed" in errors.splitlines()[-1]
+    assert "InputError: machine.workers: one of 2 workers was killed" in errors.splitlines()[-1]
     assert not any(Path(f"/proc/{id}").exists() for id in workers)
     assert completed(tmp_path)
 
@@ -249,10 +252,10 @@ def test_small_files_share_shards(corpus, tokenizer, tmp_path):
 
 def test_slurm_needs_its_commands_and_two_variables(corpus, tokenizer, tmp_path, slurm, monkeypatch):
     monkeypatch.delenv("SBATCH_TIMELIMIT")
-    with pytest.raises(InputError, match=r"tokens\.executor = 'slurm': set SBATCH_TIMELIMIT, e\.g\. "):
+    with pytest.raises(InputError, match=r"machine\.executor = 'slurm': set SBATCH_TIMELIMIT, e\.g\. "):
         run(corpus, tokenizer, tmp_path, executor="slurm")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match=r"tokens\.executor = 'slurm': no command sbatch here"):
+    with pytest.raises(InputError, match=r"machine\.executor = 'slurm': no command sbatch here"):
         run(corpus, tokenizer, tmp_path, executor="slurm")
 
 
@@ -272,5 +275,5 @@ def test_an_error_that_is_not_the_users_keeps_its_traceback(corpus, tokenizer, t
 
 def test_ray_is_not_installed(corpus, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"tokens\.executor = 'ray': Ray is not installed: pip install ray$"):
+    with pytest.raises(InputError, match=r"machine\.executor = 'ray': Ray is not installed: pip install ray$"):
         run(corpus, tokenizer, tmp_path, executor="ray")

@@ -12,7 +12,7 @@ from gpt2.classification.finetune import freeze
 from gpt2.common.errors import InputError
 from gpt2.config.params import ClassificationParams, GPTConfig, LoRAParams, OptimParams, RunParams
 from gpt2.model.gpt import GPT
-from gpt2.training.optim import fine_tuning, learning_rate, make_optimizer
+from gpt2.training.optim import constant_steps, fine_tuning, learning_rate, make_optimizer
 from tests.small import CLASSIFICATION, CONFIG, OPTIM, small_model
 
 # --- learning rate -------------------------------------------------------------------------------------------------
@@ -50,13 +50,29 @@ def test_wsd_is_constant_until_it_falls_linearly_in_the_last_steps():
 
 def test_decay_takes_what_warmup_leaves():
     assert rates(schedule="wsd", decay_rate=1.0) == rates(schedule="wsd", decay_rate=0.9)
-    assert rates(schedule="wsd", warmup_steps=100, decay_rate=1.0)[-1] == 1.0
 
 
-def test_fine_tuning_keeps_its_own_params_and_checkpoints_when_it_evaluates():
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+@pytest.mark.parametrize("warmup_steps", [99, 100, 1_000_000])
+def test_warmup_ends_before_the_last_step_however_short_the_run_is(schedule, warmup_steps):
+    course = rates(schedule=schedule, warmup_steps=warmup_steps)
+    assert course == [*((step + 1) / 99 for step in range(99)), pytest.approx(0.1)]
+
+
+@pytest.mark.parametrize("steps", [50, 60, 100, 1000])
+def test_the_constant_phase_does_not_depend_on_how_long_the_run_is(steps):
+    params = OptimParams(**{**OPTIM, **SCHEDULE, "schedule": "wsd", "min_lr_rate": 0.123456789})
+    here = params.model_copy(update={"steps": steps, "min_lr_rate": 0.7})
+    shared = min(constant_steps(params), constant_steps(here))
+    assert constant_steps(here) == 0.8 * steps
+    assert [learning_rate(step, here) for step in range(shared)] == [learning_rate(n, params) for n in range(shared)]
+    assert learning_rate(constant_steps(here) - 1, here) == 1.0 > learning_rate(constant_steps(here), here)
+
+
+def test_fine_tuning_keeps_its_own_params():
     params = ClassificationParams(**{**CLASSIFICATION, "lr": 0.03, "eval_every": 7})
     completed, shared = fine_tuning(params), set(RunParams.model_fields)
-    assert completed.checkpoint_every == 7 and completed.optimizer == "adamw"
+    assert completed.eval_every == 7 and completed.optimizer == "adamw"
     assert completed.model_dump(include=shared) == params.model_dump(include=shared)
 
 

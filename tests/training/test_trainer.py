@@ -9,14 +9,17 @@ import pytest
 import torch
 
 from gpt2.common.errors import InputError
-from gpt2.config.params import OptimParams
+from gpt2.config.params import MachineParams, OptimParams
 from gpt2.model.gpt import GPT
 from gpt2.runtime.device import autocast_dtype, peak_memory
 from gpt2.runtime.world import world
 from gpt2.training.batches import BatchOrder
-from gpt2.training.optim import learning_rate
-from gpt2.training.trainer import SPIKE_DEVIATIONS, SPIKE_WINDOW, Trainer, is_spike, mean_loss
-from tests.small import ALONE, CONFIG, OPTIM
+from gpt2.training.history import SPIKE_DEVIATIONS, SPIKE_WINDOW, is_spike
+from gpt2.training.loss import mean_loss
+from gpt2.training.optim import constant_steps, learning_rate
+from gpt2.training.resume import CONSTANT, read_state
+from gpt2.training.trainer import Trainer, micro_batches
+from tests.small import ALONE, CONFIG, MACHINE, OPTIM
 
 
 class Counting:
@@ -39,14 +42,25 @@ class Counting:
 
 
 def trainer(
-    scratch, evaluate=None, world=ALONE, dropout=CONFIG.dropout, keep_best=False, patience=None, **changes
+    scratch, evaluate=None, world=ALONE, dropout=CONFIG.dropout, code=None, log=None, options=None, **changes
 ) -> Trainer:
+    """A trainer with these changes to OPTIM and MACHINE, and these other `options`."""
     torch.manual_seed(0)
     model, data = GPT(CONFIG.model_copy(update={"dropout": dropout})).eval(), Counting()  # eval: as checkpoints load
-    params = OptimParams(**{**OPTIM, **changes})
-    evaluate = evaluate or (lambda model, step: {"loss": mean_loss(model, data, 8, world)})
-    options = {"evaluate": evaluate, "keep_best": keep_best, "patience": patience}
-    return Trainer(model, data, params, world=world, seed=5, scratch=scratch, **options)
+    return Trainer(
+        model,
+        data,
+        OptimParams(**{**OPTIM, **{key: value for key, value in changes.items() if key not in MACHINE}}),
+        machine=MachineParams(**{**MACHINE, **{key: value for key, value in changes.items() if key in MACHINE}}),
+        world=world,
+        seed=5,
+        scratch=scratch,
+        code=code or {"loop.py": "1"},
+        evaluate=evaluate or (lambda model, batch_size: {"loss": mean_loss(model, data, 8, world)}),
+        log=log or (lambda split, row: None),
+        compile=True,
+        **(options or {}),
+    )
 
 
 def before_step(run: Trainer, number: int, action: Callable[[], None]) -> None:
@@ -83,7 +97,7 @@ def test_it_learns_and_reports_each_step(tmp_path, capsys):
     assert re.search(line, capsys.readouterr().err)
 
 
-def distance_from_3_5(model, step) -> dict[str, float]:
+def distance_from_3_5(model, batch_size) -> dict[str, float]:
     """A figure whose minimum lies within the run: at step 8."""
     return {"loss": abs(mean_loss(model, Counting(), 8, ALONE) - 3.5)}
 
@@ -94,7 +108,7 @@ def distance_from_3_5(model, step) -> dict[str, float]:
         (2, {"optimizer": "adamw"}),  # two threads must not add up in any order
         (1, {"optimizer": "muon"}),
         (1, {"compile": "auto", "precision": "auto", "dropout": 0.0}),
-        (1, {"keep_best": True, "patience": 2, "evaluate": distance_from_3_5, "steps": 40}),
+        (1, {"options": {"keep_best": True, "patience": 2}, "evaluate": distance_from_3_5, "steps": 40}),
     ],
     ids=["adamw", "muon", "compiled", "best kept"],
 )
@@ -109,7 +123,7 @@ def test_a_run_killed_at_any_step_ends_with_the_same_bits(tmp_path, threads, opt
         last.fit()
     assert last.history.train == whole.history.train
     assert last.history.val == whole.history.val
-    if "patience" in options:
+    if "options" in options:
         assert (last.history.best_step, last.history.step) == (8, 16)
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, last.model.state_dict()[name]), name
@@ -128,7 +142,7 @@ def scripted(losses: list[float], weights: list[torch.Tensor] | None = None):
     """An `evaluate` that returns these losses and records the weights at each call."""
     given = iter(losses)
 
-    def evaluate(model, step) -> dict[str, float]:
+    def evaluate(model, batch_size) -> dict[str, float]:
         if weights is not None:
             weights.append(model.wte.weight.clone())
         return {"loss": next(given)}
@@ -138,7 +152,7 @@ def scripted(losses: list[float], weights: list[torch.Tensor] | None = None):
 
 def test_the_weights_of_the_lowest_validation_loss_are_kept(tmp_path):
     shown: list[torch.Tensor] = []
-    run = trainer(tmp_path, scripted([5.0, 2.0, 2.0, 3.0], shown), keep_best=True)
+    run = trainer(tmp_path, scripted([5.0, 2.0, 2.0, 3.0], shown), options={"keep_best": True})
     frozen = run.model.wpe.weight.requires_grad_(False).clone()
     history = run.fit()
     assert history.best_step == 4 and history.step == 12  # the first of equals; no patience, so to the end
@@ -164,7 +178,7 @@ def test_without_keep_best_the_last_weights_stay(tmp_path):
     ],
 )
 def test_training_ends_when_patience_does(tmp_path, capsys, losses, patience, end):
-    history = trainer(tmp_path, scripted(losses), patience=patience, steps=16).fit()
+    history = trainer(tmp_path, scripted(losses), options={"patience": patience}, steps=16).fit()
     assert history.step == len(history.train) == history.val[-1]["step"] == end
     message = f"training ends at step {end}: no lower validation loss in {patience} evaluations"
     assert (message in capsys.readouterr().err) == (end < 16)
@@ -180,18 +194,19 @@ def test_micro_batches_do_not_change_the_curve(tmp_path):
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
-@pytest.mark.parametrize("size", [1, 2])
-def test_a_step_has_the_same_samples_however_it_is_shared(tmp_path, processes, size):
+@pytest.mark.parametrize(("batch_size", "size"), [(8, 1), (8, 2), (8, 99), (7, 2), (3, 1)])
+def test_a_step_has_the_same_samples_however_it_is_shared(tmp_path, processes, batch_size, size):
     """The micro-batches of the processes, taken in turn, are the global batches."""
     read = []
     for rank in range(processes):
         run = trainer(
-            tmp_path, world=dataclasses.replace(ALONE, rank=rank, size=processes), micro_batch_size=size, steps=7
+            tmp_path, world=dataclasses.replace(ALONE, rank=rank, size=processes), batch_size=batch_size, steps=7
         )
         run.data.batch = lambda ids: (torch.tensor(ids), torch.tensor(ids))
-        read.append([inputs for inputs, _, _ in run._batches(0)])
+        shares = run._batches(0, micro_batches(batch_size, processes, size))
+        read.append([share.inputs if share.counts else share.inputs[:0] for share in shares])
     in_order = torch.cat([ids for turn in zip(*read, strict=True) for ids in turn])
-    order = BatchOrder(40, 8, seed=5)
+    order = BatchOrder(40, batch_size, seed=5)
     np.testing.assert_array_equal(in_order, np.concatenate([order.ids(step) for step in range(7)]))  # two epochs
 
 
@@ -244,10 +259,82 @@ def test_weights_that_are_not_finite_are_reported_before_training(tmp_path):
         begun.fit()
 
 
-def test_processes_must_share_the_micro_batches_evenly(tmp_path):
-    world, params = dataclasses.replace(ALONE, size=3), OptimParams(**OPTIM)
-    with pytest.raises(InputError, match="2 micro-batches cannot be shared evenly by 3 processes"):
-        Trainer(GPT(CONFIG), Counting(), params, world=world, seed=0, scratch=tmp_path, evaluate=lambda model, step: {})
+@pytest.mark.parametrize(
+    ("batch_size", "processes", "limit", "expected"),
+    [(8, 1, 4, 2), (8, 2, 4, 2), (8, 2, 99, 2), (7, 2, 4, 2), (9, 2, 4, 4), (1, 2, 4, 2), (512, 8, 32, 16)],
+)
+def test_a_batch_is_divided_into_few_micro_batches_of_at_most_the_limit(batch_size, processes, limit, expected):
+    assert micro_batches(batch_size, processes, limit) == expected
+    assert max(map(len, np.array_split(np.arange(batch_size), expected))) <= limit
+
+
+def test_a_sample_that_only_fills_in_does_not_count(tmp_path):
+    """Process 1 of 2 has no sample of its own in a batch of one: its gradient is zero, and so is its loss."""
+    run = trainer(tmp_path, world=dataclasses.replace(ALONE, rank=1, size=2), batch_size=1, steps=1)
+    (share,) = run._batches(0, 2)
+    loss = run.model(share.inputs, share.targets) / share.n_targets * share.counts
+    loss.backward()
+    assert loss == 0 and all(not parameter.grad.any() for parameter in run.model.parameters())
+
+
+def test_each_row_is_logged_when_it_is_known_and_again_on_resume(tmp_path):
+    rows: list[tuple[str, int]] = []
+
+    def log(split, row):
+        rows.append((split, row["step"]))
+
+    interrupted(trainer(tmp_path, log=log), at=7)
+    begun = [("val", 0), *(("train", n) for n in range(4)), ("val", 4), *(("train", n) for n in range(4, 7))]
+    assert rows == begun
+    rows.clear()
+    trainer(tmp_path, log=log, steps=12).fit()  # from the checkpoint at step 5
+    assert rows[:7] == [*(("train", n) for n in range(5)), ("val", 0), ("val", 4)]
+    assert rows[7:] == [
+        *(("train", n) for n in range(5, 8)),
+        ("val", 8),
+        *(("train", n) for n in range(8, 12)),
+        ("val", 12),
+    ]
+
+
+def test_other_code_goes_on_and_the_history_names_the_step(tmp_path, capsys):
+    interrupted(trainer(tmp_path), at=7)
+    run = trainer(tmp_path, code={"loop.py": "2"})
+    assert run.fit().code_changed_at_step == [5]
+    assert "training resumes at step 5; the code changed since then: loop.py" in capsys.readouterr().err
+    again = trainer(tmp_path, code={"loop.py": "2"})  # finished: only what follows training is done again
+    assert again.fit().code_changed_at_step == [5] and again.history.train == run.history.train
+
+
+def test_how_the_work_was_begun_stays_but_a_smaller_micro_batch_takes_effect(tmp_path, capsys):
+    interrupted(trainer(tmp_path, micro_batch_size=2), at=7)
+    larger = trainer(tmp_path, micro_batch_size=8)
+    larger.fit()
+    assert larger.resolved["micro_batch_size"] == 2
+    assert "micro_batch_size stays 2, as when this run began (now 8)" in capsys.readouterr().err
+    smaller = trainer(tmp_path, micro_batch_size=1)
+    smaller.fit()
+    assert smaller.resolved["micro_batch_size"] == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_longer_wsd_run_from_the_end_of_the_constant_phase_has_the_same_bits(tmp_path, optimizer):
+    options = {"schedule": "wsd", "optimizer": optimizer, "decay_rate": 0.5}
+    with world():
+        whole = trainer(tmp_path / "whole", steps=24, **options)
+        whole.fit()
+        short = trainer(tmp_path / "short", steps=12, min_lr_rate=0.3, **options)
+        short.fit()
+        state = read_state(tmp_path / "short" / CONSTANT)
+        assert state["history"]["step"] == constant_steps(short.params) == 6
+        begun = trainer(tmp_path / "longer", steps=24, options={"start": lambda conditions: state}, **options)
+        interrupted(begun, at=17)
+        longer = trainer(tmp_path / "longer", steps=24, **options)
+        longer.fit()
+    assert begun.history.step == 17 and longer.history.train == whole.history.train
+    assert longer.history.val == whole.history.val
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, longer.model.state_dict()[name]), name
 
 
 @pytest.mark.cuda

@@ -1,1 +1,1 @@
-"""Fine-tuning a classifier: training and metrics."""
+"""Fine-tuning a classifier, and its evaluation."""

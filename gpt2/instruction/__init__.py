@@ -1,1 +1,1 @@
-"""Fine-tuning to follow instructions: the prompt, training, and scoring of answers."""
+"""Fine-tuning to follow instructions, and the evaluation of the answers."""

@@ -126,4 +126,4 @@ def _content(params: JudgeParams, response: httpx2.Response) -> str:
 
 
 def _failure(params: JudgeParams, problem: str) -> InputError:
-    return InputError(f"instruction.judge.url = {params.url!r}, model {params.model!r}: {problem}")
+    return InputError(f"responses.judge.url = {params.url!r}, model {params.model!r}: {problem}")

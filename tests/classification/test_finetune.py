@@ -1,4 +1,4 @@
-"""Fine-tuning a classifier: it learns, freezing holds, runs repeat, bad rows are named."""
+"""Fine-tuning a classifier: it learns, freezing holds, runs repeat."""
 
 import numpy as np
 import pytest
@@ -7,20 +7,16 @@ from transformers import GPT2ForSequenceClassification
 
 from gpt2.adapters import lora
 from gpt2.adapters.classifier import GPTClassifier, predict, save
-from gpt2.classification.finetune import (
-    Classified,
-    LabeledTexts,
-    finetune,
-    freeze,
-    predictions,
-)
-from gpt2.common.errors import InputError
-from gpt2.config.params import ClassificationParams
+from gpt2.classification.finetune import Classified, finetune, freeze
+from gpt2.config.params import ClassificationParams, MachineParams
 from gpt2.training.optim import learning_rate
-from tests.small import ALONE, CLASSIFICATION, CONFIG, byte_tokenizer, small_model
+from tests.small import ALONE, CLASSIFICATION, MACHINE, byte_tokenizer, small_model
 
 LABELS = ["cold", "hot"]
 TOKENIZER = byte_tokenizer()
+WORDS = (("ice", "cold"), ("sun", "hot"))
+ROWS = [{"text": f"{word} {i}", "label": label} for i in range(20) for word, label in WORDS]
+TRAIN, VAL = ROWS[:30], ROWS[30:]
 
 
 def params(**changes) -> ClassificationParams:
@@ -31,19 +27,25 @@ def classifier() -> GPTClassifier:
     return GPTClassifier(small_model(vocab_size=257, dropout=0.0), len(LABELS), TOKENIZER.eot).eval()
 
 
-WORDS = (("ice", "cold"), ("sun", "hot"))
-ROWS = [{"text": f"{word} {i}", "label": label} for i in range(20) for word, label in WORDS]
+def finetuned(scratch, train=TRAIN, **changes) -> Classified:
+    """A small model that learned to distinguish the rows."""
+    return finetune(
+        small_model(vocab_size=257, dropout=0.0),
+        TOKENIZER,
+        {"train": train, "val": VAL},
+        LABELS,
+        params(**changes),
+        machine=MachineParams(**MACHINE),
+        world=ALONE,
+        seed=0,
+        scratch=scratch,
+        code={},
+        log=lambda split, row: None,
+    )
 
 
-def finetuned(scratch, rows=None, labels=LABELS, **changes) -> Classified:
-    """A small model that learned to distinguish ROWS, or other rows."""
-    rows = rows or {"train": ROWS[:30], "val": ROWS[30:], "test": ROWS[30:]}
-    where = {"seed": 0, "scratch": scratch, "world": ALONE}
-    return finetune(small_model(vocab_size=257, dropout=0.0), TOKENIZER, rows, labels, params(**changes), **where)
-
-
-def data(rows: list[dict]) -> LabeledTexts:
-    return LabeledTexts(rows, LABELS, TOKENIZER, CONFIG.block_size)
+def val_log_probs(model: GPTClassifier) -> np.ndarray:
+    return predict(model, [TOKENIZER.encode(row["text"]) for row in VAL], batch_size=4)
 
 
 @pytest.mark.parametrize(
@@ -67,34 +69,25 @@ def test_only_what_the_policy_names_is_trained(trainable, expected):
         assert parameter.requires_grad == (parameter.grad is not None) == trained, name
 
 
-def test_more_blocks_than_the_model_has_are_refused():
-    with pytest.raises(InputError, match=r"classification\.last_blocks = 3: the model has 2 blocks"):
-        freeze(classifier(), params(trainable="last_blocks", last_blocks=3))
-
-
-def test_texts_longer_than_the_context_are_cut_and_counted():
-    texts = data([{"text": "x" * length, "label": "hot"} for length in (15, 16, 17, 400)])
-    assert texts.lengths.tolist() == [15, 16, 16, 16] and texts.truncated == 2
+def test_more_blocks_than_the_model_has_are_all_of_them():
+    model = classifier()
+    freeze(model, params(trainable="last_blocks", last_blocks=3))
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"transformer.wte.weight", "transformer.wpe.weight"}
 
 
 @pytest.mark.parametrize("trainable", ["all", "lora"])
 @pytest.mark.parametrize("precision", ["float32", "auto"])
 def test_it_learns_to_distinguish_texts(tmp_path, trainable, precision):
     done = finetuned(tmp_path, steps=40, precision=precision, trainable=trainable)
-    figures = done.metrics
-    assert figures["accuracy"] == figures["f1"] == done.history.val[-1]["accuracy"] == 1.0
-    assert figures["bag_of_words_accuracy"] == 1.0 and figures["majority_accuracy"] == 0.5 and figures["n"] == 10
-    assert figures["truncated"] == 0
-    assert [row["prediction"] for row in done.predictions] == [row["label"] for row in ROWS[30:]]
-    assert all(0.5 <= row["probability"] <= 1 for row in done.predictions)
-    assert [row["label"] for row in done.classes] == LABELS and all(row["f1"] == 1.0 for row in done.classes)
+    assert done.metrics["val_accuracy"] == done.history.val[-1]["accuracy"] == 1.0
+    assert [LABELS[i] for i in val_log_probs(done.model).argmax(axis=1)] == [row["label"] for row in VAL]
 
 
-def test_what_is_predicted_is_what_the_metrics_read():
-    low = np.float32(-0.6931472)
-    found = np.array([[low, np.nextafter(low, np.float32(0))]])
-    assert found.argmax() == 1 and np.exp(found).argmax() == 0  # as probabilities they are one number
-    assert predictions(found, [{"text": "x"}], LABELS) == [{"text": "x", "prediction": "hot", "probability": 0.5}]
+def test_truncated_texts_are_counted_per_split(tmp_path):
+    long = {"text": "sun" * 10, "label": "hot"}
+    metrics = finetuned(tmp_path, train=[*TRAIN, long, long], steps=1).metrics
+    assert (metrics["truncated_train"], metrics["truncated_val"]) == (2, 0)
 
 
 def test_after_lora_the_checkpoint_is_plain_and_its_adapters_are_counted(tmp_path):
@@ -109,14 +102,15 @@ def test_after_lora_the_checkpoint_is_plain_and_its_adapters_are_counted(tmp_pat
     assert not loaded["missing_keys"] and not loaded["unexpected_keys"]
 
 
-def test_what_is_tested_is_the_model_of_the_lowest_validation_loss(tmp_path):
+def test_the_model_of_the_lowest_validation_loss_is_kept(tmp_path):
     done = finetuned(tmp_path, steps=40, lr=0.3, trainable="all", patience=2)  # so fast it diverges
     lowest = min(row["loss"] for row in done.history.val)
     last = done.history.val[-1]
     assert done.metrics["best_step"] < last["step"] < 40 and lowest < last["loss"]
-    found = predict(done.model, data(ROWS[30:]).ids, batch_size=4)
-    actual = np.array(data(ROWS[30:]).labels)
-    assert -found[np.arange(10), actual].mean() == pytest.approx(lowest, rel=1e-4)
+    assert done.metrics["val_loss"] == lowest
+    log_probs, actual = val_log_probs(done.model), [LABELS.index(row["label"]) for row in VAL]
+    assert -log_probs[np.arange(10), actual].mean() == pytest.approx(lowest, rel=1e-4)
+    assert done.metrics["val_accuracy"] == np.mean(log_probs.argmax(axis=1) == actual)
 
 
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path, monkeypatch):

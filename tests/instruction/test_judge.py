@@ -73,15 +73,15 @@ def test_temporary_failures_are_retried(fault):
 def test_a_failure_is_one_line_without_the_key(answers, words):
     with judging(*answers) as (params, script), pytest.raises(InputError) as error:
         judge.scores(params, ROWS, ANSWERS, seed=0)
-    assert str(error.value) == f"instruction.judge.url = {params.url!r}, model 'grader:7b': {words}"
+    assert str(error.value) == f"responses.judge.url = {params.url!r}, model 'grader:7b': {words}"
     assert not script.answers
 
 
 def test_an_address_without_a_server_is_named():
     params = JudgeParams(url=f"http://127.0.0.1:{free_port()}", model="m")
-    with pytest.raises(InputError, match=r"^instruction\.judge\.url = 'http.*', model 'm': ConnectError: .*refused"):
+    with pytest.raises(InputError, match=r"^responses\.judge\.url = 'http.*', model 'm': ConnectError: .*refused"):
         judge.scores(params, ROWS, ANSWERS, seed=0)
-    with pytest.raises(InputError, match=r"^instruction\.judge\.url = 'http://a:b', model 'm': InvalidURL"):
+    with pytest.raises(InputError, match=r"^responses\.judge\.url = 'http://a:b', model 'm': InvalidURL"):
         judge.scores(JudgeParams(url="http://a:b", model="m"), ROWS, ANSWERS, seed=0)
 
 
@@ -113,7 +113,7 @@ def test_the_key_of_another_service_is_not_sent(monkeypatch):
 @pytest.mark.parametrize("host", ["judge.example", "10.0.0.1", "localhost.example", "127.0.0.1.example"])
 def test_the_key_never_leaves_the_machine_unencrypted(host):
     params = JudgeParams(url=f"http://{host}/v1", model="m")
-    with pytest.raises(InputError, match=r"^instruction\.judge\.url = .*expected https, because JUDGE_API_KEY is set"):
+    with pytest.raises(InputError, match=r"^responses\.judge\.url = .*expected https, because JUDGE_API_KEY is set"):
         judge.scores(params, ROWS, ANSWERS, seed=0)
 
 

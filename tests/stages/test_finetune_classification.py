@@ -1,4 +1,4 @@
-"""The stages from a user's table to a classifier, and the error for a bad row."""
+"""The stages from a user's table to a classifier and its evaluation."""
 
 import sys
 
@@ -55,10 +55,20 @@ def test_a_table_becomes_a_classifier_that_answers(repository):
     dropped = repository.json("data/raw/classification/manifest.json")["dropped"]
     assert sum(reasons.get("empty", 0) for reasons in dropped.values()) == 1
     assert stage(repository, "finetune_classification", rows) == ""
+    reports = repository.path / "reports/classification"
+    training = repository.json("reports/classification/training.json")
+    assert training["truncated_train"] + training["truncated_val"] <= 1 and 0 < training["trainable_share"] < 1
+    losses = {row["step"]: row["loss"] for row in read_csv(reports / "val.csv")}
+    assert losses[str(training["best_step"])] == f"{training['val_loss']:.6g}"
+    assert stage(repository, "evaluate_classification", rows) == ""
     metrics = repository.json("reports/classification/metrics.json")
-    assert metrics["truncated"] == 1 and 0 < metrics["trainable_share"] < 1
-    classes = read_csv(repository.path / "reports/classification/classes.csv")
+    assert metrics.items() >= training.items()
+    assert sum(metrics[f"truncated_{split}"] for split in ("train", "val", "test")) == 1
+    classes = read_csv(reports / "classes.csv")
     assert [row["label"] for row in classes] == ["five", "one", "three"]
     assert sum(int(row["n"]) for row in classes) == metrics["n"]
+    before = {path.name: path.read_bytes() for path in reports.iterdir()}
+    assert stage(repository, "evaluate_classification", rows) == ""
+    assert {path.name: path.read_bytes() for path in reports.iterdir()} == before
     shares = Classifier(repository.path / "data/models/classification")(["a superb one"])
     assert shares.shape == (1, 3) and shares.sum() == pytest.approx(1)

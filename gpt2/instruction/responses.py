@@ -1,0 +1,84 @@
+"""Instructions with their responses as samples, and the loss of the responses.
+
+Shapes: B batch, T time, S scored positions of a batch, C channels.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from gpt2.common.errors import InputError
+from gpt2.instruction.alpaca import prompt
+from gpt2.model.gpt import GPT, IGNORE, summed_cross_entropy
+from gpt2.runtime.world import World
+from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.training.loss import mean_loss
+
+
+class Responses:
+    """Instructions with their responses as samples; only the response and the `<|endoftext|>` after it are scored."""
+
+    def __init__(self, rows: list[dict], tokenizer: Tokenizer, block_size: int, where: str):
+        """Leaves out examples longer than the context, and counts them in `skipped`. Raises InputError if none is left,
+        naming `where`."""
+        self.pad, self.skipped = tokenizer.eot, 0
+        self.samples: list[tuple[list[int], int]] = []  # token ids, and how many of them belong to the prompt
+        self.rows = []
+        self.bytes = 0  # of the responses
+        for row in rows:
+            prompt_ids = tokenizer.encode(prompt(row["instruction"], row["input"]))
+            response_ids = [*tokenizer.encode(row["output"]), tokenizer.eot]
+            ids = prompt_ids + response_ids
+            if len(ids) > block_size + 1:
+                self.skipped += 1
+                continue
+            self.samples.append((ids, len(prompt_ids)))
+            self.rows.append(row)
+            self.bytes += int(tokenizer.byte_lengths[response_ids].sum())
+        if not self.samples:
+            raise InputError(f"{where}: contains no example that fits the model's context of {block_size} tokens")
+        self.lengths = np.array([len(ids) for ids, _ in self.samples])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Inputs and targets (B, T), padded on the right. Prompt and padding have the target IGNORE."""
+        inputs, targets = [], []
+        for tokens, prompt_length in (self.samples[i] for i in ids):
+            inputs.append(torch.tensor(tokens[:-1]))
+            targets.append(torch.tensor([IGNORE] * (prompt_length - 1) + tokens[prompt_length:]))
+        return (
+            pad_sequence(inputs, batch_first=True, padding_value=self.pad),
+            pad_sequence(targets, batch_first=True, padding_value=IGNORE),
+        )
+
+    def targets(self, ids: np.ndarray) -> int:
+        """The response tokens, including the end of each response."""
+        return sum(len(self.samples[i][0]) - self.samples[i][1] for i in ids)
+
+
+class ResponseModel(nn.Module):
+    """GPT with the same loss, but with logits only at the scored positions: most of a batch is prompt."""
+
+    def __init__(self, model: GPT):
+        super().__init__()
+        self.model = model
+
+    def forward(self, idx: Tensor, targets: Tensor) -> Tensor:
+        """Maps token ids and targets (B, T) to the summed cross-entropy in nats."""
+        targets = targets.flatten()
+        scored = (targets != IGNORE).nonzero().squeeze(1)  # (S,); forces a GPU-host sync
+        hidden = self.model.hidden(idx).flatten(0, 1).index_select(0, scored)  # (S, C)
+        return summed_cross_entropy(self.model.logits(hidden, aligned=hidden.is_cuda), targets[scored])
+
+
+@torch.no_grad()  # not inference_mode: see autocast_dtype
+def losses(model: ResponseModel, data: Responses, batch_size: int, world: World) -> dict[str, float]:
+    """Mean loss of the responses in nats per token, and the same in bits per byte of their text."""
+    loss = mean_loss(model, data, batch_size, world)
+    nats = loss * data.targets(np.arange(len(data)))
+    return {"loss": loss, "bits_per_byte": nats / math.log(2) / data.bytes}

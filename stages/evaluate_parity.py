@@ -2,7 +2,7 @@
 
 from gpt2.common.files import write_csv, write_json, write_jsonl
 from gpt2.evaluation.parity.cases import metrics
-from gpt2.evaluation.parity.compare import compare
+from gpt2.evaluation.parity.compare import compare, fitted
 from gpt2.evaluation.parity.pipeline import experiment
 from stages.stage import Stage, run
 
@@ -10,7 +10,7 @@ from stages.stage import Stage, run
 def main(stage: Stage) -> None:
     """Compares case by case, then runs the pipeline under one setting after another."""
     checkpoint, openai = stage.dep("data/models/pretrain"), stage.dep("data/models/gpt2")
-    params, seed = stage.param("parity"), stage.param("seed")
+    params, seed = fitted(stage.param("parity"), checkpoint), stage.param("seed")
     cases = compare(checkpoint, openai, params, seed)
     runs, texts = experiment(checkpoint, params.tokens, seed)
     cases.append(texts)

@@ -1,6 +1,7 @@
 """Stage plot_attention: attention and embeddings of the pretrained model, compared with random weights and OpenAI's.
 
-The random weights are those that training from scratch starts from. OpenAI's weights are optional.
+The random weights are those that training from scratch starts from. OpenAI's weights are optional. The heads of each
+snapshot of pretraining are scored too.
 """
 
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from gpt2.interpret import embeddings, heads
 from gpt2.interpret.embeddings import Embeddings
 from gpt2.interpret.heads import ModelAttention
 from gpt2.interpret.scores import rollout
-from gpt2.model.checkpoint import load_with_tokenizer, read_config
+from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.model.gpt import GPT, initial_model
+from gpt2.model.snapshots import read_snapshots
 from gpt2.report import attention_figures, embedding_figures
 from gpt2.report.theme import MODELS
 from gpt2.tokenizer.tokenizer import Tokenizer
@@ -22,36 +24,54 @@ from stages.stage import Stage, run
 OUT = "reports/attention"
 
 
-def models(stage: Stage) -> Iterator[tuple[str, str, GPT, Tokenizer]]:
-    """Name, title, model and tokenizer of each model, loaded one at a time."""
-    checkpoint, openai = stage.dep("data/models/pretrain"), stage.dep("data/models/gpt2")
-    yield "trained", MODELS["trained"], *load_with_tokenizer(checkpoint, "cpu")
-    # Pretraining keeps no copy of its initial model, but the same seed makes the same model again.
-    config, _ = read_config(checkpoint)
-    yield "initial", MODELS["initial"], initial_model(config, stage.param("seed")).eval(), Tokenizer.load(checkpoint)
+def models(stage: Stage) -> Iterator[tuple[str, str, GPT, Tokenizer, list[list[int]]]]:
+    """Name, title, model, tokenizer and encoded prompts of each model, loaded one at a time."""
+    pretrained, openai = stage.dep("data/models/pretrain"), stage.dep("data/models/gpt2")
+    prompts, key = stage.param("attention").prompts, "attention.prompts"
+    model, tokenizer = load_with_tokenizer(pretrained, "cpu")
+    encoded = heads.encode_prompts(prompts, model, tokenizer, key)
+    yield "trained", MODELS["trained"], model, tokenizer, encoded
+    # The same seed makes the model again that training from scratch started from.
+    model = initial_model(model.config, stage.param("seed")).eval()
+    yield "initial", MODELS["initial"], model, tokenizer, encoded
     if (openai / "config.json").exists():
         origin = read_json(openai / "manifest.json").get("repo", "data/local/gpt2")
-        yield "openai", f"{MODELS['openai']} ({origin})", *load_with_tokenizer(openai, "cpu")
+        model, tokenizer = load_with_tokenizer(openai, "cpu")
+        encoded = heads.encode_prompts(prompts, model, tokenizer, key)
+        yield "openai", f"{MODELS['openai']} ({origin})", model, tokenizer, encoded
+
+
+def head_rows(stage: Stage, trained: ModelAttention) -> Iterator[dict]:
+    """One row per head of each snapshot and of the final model, `trained`, with its scores on the same prompts."""
+    *snapshots, final = read_snapshots(stage.dep("data/models/snapshots"), stage.dep("data/models/pretrain"))
+    prompts, seed = [prompt.ids for prompt in trained.prompts], stage.param("seed")
+    for snapshot in [*snapshots, final]:
+        attention = trained
+        if snapshot is not final:
+            attention = heads.read_attention("", "", *load_with_tokenizer(snapshot.directory, "cpu"), prompts, seed)
+        for row in heads.head_rows(attention):
+            yield {"step": snapshot.step, "tokens": snapshot.tokens, **row}
 
 
 def main(stage: Stage) -> None:
-    prompts, seed = stage.param("attention").prompts, stage.param("seed")
-    attention, embedded, neighbours, norms = {}, {}, [], []
-    for name, title, model, tokenizer in models(stage):
-        attention[name] = heads.read_attention(name, title, model, tokenizer, prompts, seed, "attention.prompts")
+    attention, embedded, neighbors, norms = {}, {}, [], []
+    for name, title, model, tokenizer, prompts in models(stage):
+        attention[name] = heads.read_attention(name, title, model, tokenizer, prompts, stage.param("seed"))
         embedded[name] = embeddings.embeddings(model)
         if name != "initial":  # whose neighbors and norms are random
-            ids = embeddings.words(tokenizer, (id for prompt in attention[name].prompts for id in prompt.ids))
-            neighbours += embeddings.neighbor_rows(name, model, tokenizer, ids)
+            ids = embeddings.words(tokenizer, (id for prompt in prompts for id in prompt))
+            neighbors += embeddings.neighbor_rows(name, model, tokenizer, ids)
             norms += embeddings.norm_rows(name, embedded[name].norms, tokenizer)
 
     scores = heads.metrics(attention["trained"], attention["initial"])
     norms_and_positions = embeddings.metrics(embedded["trained"], embedded["initial"])
     write_json(stage.out(f"{OUT}/metrics.json"), scores | norms_and_positions)
     write_json(stage.out(f"{OUT}/attention.json"), heads.viewer_data(attention.values()))
-    write_csv(stage.out(f"{OUT}/heads.csv"), [row for model in attention.values() for row in heads.head_rows(model)])
+    rows = [{"model": name, **row} for name, model in attention.items() for row in heads.head_rows(model)]
+    write_csv(stage.out(f"{OUT}/heads.csv"), rows)
+    write_csv(stage.out(f"{OUT}/snapshots.csv"), list(head_rows(stage, attention["trained"])))
     write_jsonl(stage.out(f"{OUT}/mapping.jsonl"), heads.mapping_rows(attention["trained"]))
-    write_jsonl(stage.out(f"{OUT}/neighbours.jsonl"), neighbours)
+    write_jsonl(stage.out(f"{OUT}/neighbors.jsonl"), neighbors)
     write_jsonl(stage.out(f"{OUT}/norms.jsonl"), norms)
     for name, svg in draw(attention, embedded).items():
         write_text(stage.out(f"{OUT}/figures/{name}.svg"), svg)

@@ -19,8 +19,11 @@ REPORTS = {
     "classification": ("metrics.json", "train.csv", "val.csv", "predictions.jsonl", "classes.csv", "confusion.csv"),
     "instruction": ("metrics.json", "train.csv", "val.csv", "responses.jsonl"),
     "parity": ("metrics.json", "cases.csv", "pipeline.jsonl"),
-    "hellaswag": ("metrics.json", "predictions.jsonl"),
-    "attention": ("metrics.json", "heads.csv", "attention.json", "mapping.jsonl", "neighbours.jsonl", "norms.jsonl"),
+    "hellaswag": ("metrics.json", "snapshots.csv", "predictions.jsonl"),
+    "attention": (
+        *("metrics.json", "heads.csv", "snapshots.csv", "attention.json"),
+        *("mapping.jsonl", "neighbors.jsonl", "norms.jsonl"),
+    ),
 }
 READERS = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv}
 

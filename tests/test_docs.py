@@ -34,7 +34,7 @@ def defined(tree: ast.AST, name: str) -> bool:
 
 
 def has_param(name: str) -> bool:
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params = YAML(typ="safe").load(ROOT / "profiles/sample.yaml")
     try:
         reduce(lambda section, key: section[key], name.split("."), params)
     except (KeyError, TypeError):

@@ -112,13 +112,12 @@ PROTOCOLS = {
 
 
 def evaluate(
-    directory: Path, data: Path, protocols: Sequence[str], *, precision: str, world: World
+    directory: Path, examples: list[Example], protocols: Sequence[str], *, precision: str, world: World
 ) -> tuple[dict, list[dict]]:
-    """Scores a file of examples with the model of a checkpoint directory: returns metrics, and one row per example.
+    """Scores examples with the model of a checkpoint directory: returns metrics, and one row per example.
 
-    Raises InputError if an input is missing or malformed, or if the hardware lacks the precision.
+    Raises InputError if the checkpoint is missing or malformed, or if the hardware lacks the precision.
     """
-    examples = read(data)
     model, tokenizer = load_with_tokenizer(directory, str(world.device))
     metrics: dict = {}
     rows: list[dict] = [{} for _ in examples]
@@ -162,7 +161,8 @@ def score(
         sums = [value for _ in group for value in next(scores)]
         tokens = [len(ending) for tree in group for ending in tree.endings]
         rows.append(_row(example, rules, sums, tokens if rules.unit == "tokens" else prompt.characters))
-    return _metrics(rows, rules.prefix, truncated=sum(len(group) > 1 for group in trees)), rows
+    truncated = sum(len(group) > 1 for group in trees)
+    return accuracies(rows, rules.prefix) | {f"{rules.prefix}truncated": truncated}, rows
 
 
 def _trees(tokenizer: Tokenizer, prompt: Prompt, block_size: int) -> list[PrefixTree]:
@@ -200,12 +200,12 @@ def _row(example: Example, protocol: Protocol, sums: list[float], lengths: list[
     return {"ind": example.ind, "label": example.label} | {f"{protocol.prefix}{k}": v for k, v in results.items()}
 
 
-def _metrics(rows: list[dict], prefix: str, truncated: int) -> dict:
+def accuracies(rows: list[dict], prefix: str = "") -> dict:
+    """`acc`, `acc_norm`, their standard errors and `n` from one row of results per example."""
     return {
         **_accuracy(f"{prefix}acc", [row[f"{prefix}prediction"] == row["label"] for row in rows]),
         **_accuracy(f"{prefix}acc_norm", [row[f"{prefix}prediction_norm"] == row["label"] for row in rows]),
         f"{prefix}n": len(rows),
-        f"{prefix}truncated": truncated,
     }
 
 

@@ -80,8 +80,8 @@ def neighbor_rows(name: str, model: GPT, tokenizer: Tokenizer, ids: list[int]) -
             "id": id,
             "token": label(tokenizer.token_bytes(id)),
             "rank": rank,
-            "neighbour_id": other,
-            "neighbour": label(tokenizer.token_bytes(other)),
+            "neighbor_id": other,
+            "neighbor": label(tokenizer.token_bytes(other)),
             "cosine": round(value, 6),
         }
         for id, *nearest in zip(ids, others, values, strict=True)

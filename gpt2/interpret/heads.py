@@ -4,6 +4,7 @@ Shapes: L layers, H heads, T time (tokens).
 """
 
 import base64
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -47,24 +48,39 @@ class ModelAttention:
     uniform: dict[str, float]  # the scores of a head that attends to all positions equally
 
 
-def read_attention(
-    name: str, title: str, model: GPT, tokenizer: Tokenizer, prompts: Sequence[str], seed: int, key: str
-) -> ModelAttention:
-    """Runs each prompt through the model, and repeated random tokens for the scores that are defined on those.
+def encode_prompts(prompts: Sequence[str], model: GPT, tokenizer: Tokenizer, key: str) -> list[list[int]]:
+    """Returns the token ids of each prompt, at most 128 and no more than the context.
 
-    Nothing precedes a prompt. Texts go through the model one by one, because all weights of a large model take much
-    memory. Raises InputError for a prompt of fewer than 3 tokens, more than 128, or more than the context; the message
-    names it as an entry of the param or option `key`.
+    Prints a line on standard error for each prompt that is cut; the line names it as an entry of the param or option
+    `key`. Raises InputError for a prompt of fewer than 3 tokens, and for a model with a shorter context.
     """
     longest = min(MAX_TOKENS, model.config.block_size)
+    if longest < MIN_TOKENS:
+        raise InputError(
+            f"block_size = {longest}: expected {MIN_TOKENS} or more, the fewest tokens that heads are scored on"
+        )
     encoded = [tokenizer.encode_prompt(text) for text in prompts]
     for number, (text, ids) in enumerate(zip(prompts, encoded, strict=True)):
-        if not MIN_TOKENS <= len(ids) <= longest:
-            subject = f"{key}[{number}] = {text[:40]!r}: {len(ids)} tokens for the model {title}"
-            raise InputError(f"{subject}: expected {MIN_TOKENS} to {longest}")
+        prompt = f"{key}[{number}] = {text[:40]!r}"
+        if len(ids) < MIN_TOKENS:
+            raise InputError(f"{prompt}: expected {MIN_TOKENS} tokens or more, not {len(ids)}")
+        if len(ids) > longest:
+            print(f"{prompt}: {len(ids)} tokens, cut to the first {longest}", file=sys.stderr)
+    return [ids[:longest] for ids in encoded]
+
+
+def read_attention(
+    name: str, title: str, model: GPT, tokenizer: Tokenizer, prompts: list[list[int]], seed: int
+) -> ModelAttention:
+    """Runs each prompt, given as token ids, through the model, and repeated random tokens for the scores that are
+    defined on those.
+
+    Nothing precedes a prompt. Texts go through the model one by one, because all weights of a large model take much
+    memory.
+    """
     repeated = repeated_tokens(model.config.vocab_size, model.config.block_size, seed)  # (N, 2P)
     attentions, on_text = [], []
-    for ids in encoded:
+    for ids in prompts:
         weights = capture(model, torch.tensor([ids]))[:, 0]  # (L, H, T, T)
         on_text.append(text_scores(weights))
         token_bytes = [tokenizer.token_bytes(id) for id in ids]
@@ -72,7 +88,7 @@ def read_attention(
         attentions.append(PromptAttention(tokenizer.decode(ids), ids, token_bytes, rounded))
     on_repetition = [repetition_scores(capture(model, row[None])[:, 0]) for row in repeated]
     scores = mean_scores(on_text) | mean_scores(on_repetition)
-    flat = mean_scores([text_scores(uniform(len(ids))) for ids in encoded])
+    flat = mean_scores([text_scores(uniform(len(ids))) for ids in prompts])
     flat |= repetition_scores(uniform(repeated.size(1)))
     return ModelAttention(
         name,
@@ -121,10 +137,10 @@ def _prompt_data(prompt: PromptAttention) -> dict:
 
 
 def head_rows(model: ModelAttention) -> Iterator[dict]:
-    """One row per head: model, layer, head, and each score."""
+    """One row per head: layer, head, and each score."""
     for layer, head in np.ndindex(model.scores["entropy"].shape):
         values = {name: float(score[layer, head]) for name, score in model.scores.items()}
-        yield {"model": model.name, "layer": layer, "head": head, **values}
+        yield {"layer": layer, "head": head, **values}
 
 
 def mapping_rows(model: ModelAttention) -> Iterator[dict]:

@@ -15,11 +15,11 @@ COLORS = {"trained": BLUE, "initial": MUTED, "openai": ORANGE}
 
 @drawn
 def position_columns(initial: np.ndarray, trained: np.ndarray, channels: list[int]) -> Figure:
-    """Three channels of wpe (T, C) against position, before and after training, on one scale."""
+    """Up to three channels of wpe (T, C) against position, before and after training, on one scale."""
     figure = Figure(figsize=(7.6, 2.6))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, w, name in zip(panels, (initial, trained), ("initial", "trained"), strict=True):
-        for channel, color in zip(channels, (BLUE, ORANGE, MUTED), strict=True):
+        for channel, color in zip(channels, (BLUE, ORANGE, MUTED), strict=False):
             axes.plot(w[:, channel], color=color, linewidth=1, label=f"channel {channel}")
         axes.set(title=MODELS[name], xlabel="position")
         axes.margins(x=0.01)

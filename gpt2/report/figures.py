@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from gpt2.report.attention_figures import SCORES
 from gpt2.report.text import shortened
 from gpt2.report.theme import BLUE, GREEN, HEAT, INK, MUTED, ORANGE, bare, drawn, name_line
 from gpt2.report.verdicts import CHANCE
@@ -131,18 +132,39 @@ def completion(metrics: dict) -> Figure:
 
 
 @drawn
-def completion_curve(val: list[dict], reference: float | None) -> Figure:
-    """acc_norm against tokens seen, where it was scored during pretraining, with lines at chance and at `reference`."""
-    scored = [row for row in val if row["acc_norm"]]
+def completion_curve(rows: list[dict], reference: float | None) -> Figure:
+    """acc_norm of the models of a run against tokens seen, with two standard errors on each side, and lines at chance
+    and at `reference`."""
     figure = Figure(figsize=(7.6, 2.4))
     axes = figure.subplots()
-    axes.plot(column(scored, "tokens"), column(scored, "acc_norm"), color=ORANGE, marker="o", markersize=4)
+    errors = 2 * column(rows, "acc_norm_stderr")
+    style = {"color": ORANGE, "marker": "o", "markersize": 4, "capsize": 3, "elinewidth": 1}
+    axes.errorbar(column(rows, "tokens"), column(rows, "acc_norm"), errors, **style)
     name_line(axes, CHANCE, "chance")
     if reference:
         name_line(axes, reference, f"{reference:.4f}: OpenAI's 124M", GREEN, side="left")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set(xlabel="tokens seen", ylabel="acc_norm")
-    axes.margins(x=0.01, y=0.15)
+    axes.margins(x=0.02, y=0.1)
+    return figure
+
+
+@drawn
+def heads_over_training(rows: list[dict]) -> Figure:
+    """Each score of the heads against tokens seen, from one row per model and head: a thin line per head, and a thick
+    line through their mean."""
+    models = len({row["step"] for row in rows})
+    tokens = column(rows, "tokens").reshape(models, -1)[:, 0]  # (models,)
+    figure = Figure(figsize=(7.6, 3.8))
+    *panels, last = figure.subplots(2, 3).flat
+    for axes, name in zip(panels, SCORES, strict=True):
+        heads = column(rows, name).reshape(models, -1)  # (models, L H)
+        axes.plot(tokens, heads, color=BLUE, alpha=0.35, linewidth=0.8)
+        axes.plot(tokens, heads.mean(axis=1), color=ORANGE)
+        axes.set(title=name.replace("_", " "), xlabel="tokens seen")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    last.remove()
     return figure
 
 

@@ -7,8 +7,9 @@
     pretrain                metrics, throughput, train, val, samples
     classification          metrics, train, val, predictions, classes, confusion
     instruction             metrics, train, val, responses
-    parity                  metrics, cases, pipeline       hellaswag         metrics, predictions
-    attention               metrics, heads, mapping, neighbours, norms, attention (of the viewer), figures (SVG by name)
+    parity                  metrics, cases, pipeline       hellaswag         metrics, predictions, snapshots
+    attention               metrics, heads, snapshots, mapping, neighbors, norms, attention (of the viewer), figures
+                            (SVG by name)
     sample                  the params that the project ships
 
 JSON stands as it was read; csv files and JSON lines are lists of rows, and csv values are text.
@@ -28,6 +29,7 @@ from gpt2.report.lineage import changes
 from gpt2.report.text import printable, shortened
 from gpt2.report.verdicts import (
     FAIL,
+    HELLASWAG,
     HELLASWAG_REFERENCES,
     NOT_RUN,
     OPENAI_TOKENIZER,
@@ -39,7 +41,8 @@ from gpt2.report.verdicts import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 VIEWER = ("state", "heads", "tokens", "map", "controls")  # parts of the viewer's script, in this order
-MAX_SAMPLES = 8  # texts written during training
+MAX_PROMPTS = 4  # that samples continue
+MAX_SAMPLES = 9  # per prompt
 MAX_MISTAKES = 6  # of the classifier
 MAX_RESPONSES = 12  # to instructions
 MAX_TEXT = 300  # characters of a classified text
@@ -65,7 +68,7 @@ def render(data: dict, lineage: list[dict], environment: dict[str, str]) -> str:
         most_attended=_most_attended(data["attention"]),
         mistakes=_mistakes(data["classification"]["predictions"]),
         responses=data["instruction"]["responses"][:MAX_RESPONSES],
-        samples=_spread(data["pretrain"]["samples"], MAX_SAMPLES),
+        samples=_samples(data["pretrain"]["samples"]),
     )
 
 
@@ -132,6 +135,7 @@ def _viewer() -> str:
 def _figures(data: dict) -> dict[str, str]:
     pretrain, classification, instruction = data["pretrain"], data["classification"], data["instruction"]
     metrics, labels = pretrain["metrics"], data["labels"]
+    completions, heads = data["hellaswag"]["snapshots"], data["attention"]["snapshots"]
     pairs = Counter((row["actual"], row["predicted"]) for row in classification["confusion"])
     counts = np.array([[pairs[actual, predicted] for predicted in labels] for actual in labels])  # (K, K)
     drawn = {
@@ -151,9 +155,12 @@ def _figures(data: dict) -> dict[str, str]:
     }
     if pretrain["train"]:
         drawn["schedule"] = figures.schedule(pretrain["train"])
-    if "acc_norm" in pretrain["val"][0]:
-        published = HELLASWAG_REFERENCES["completion"]["acc_norm"] if is_whole_hellaswag(data) else None
-        drawn["completion_curve"] = figures.completion_curve(pretrain["val"], published)
+    if len(completions) > 1:
+        whole = is_whole_hellaswag(data) and int(completions[0]["n"]) == HELLASWAG["n"]
+        published = HELLASWAG_REFERENCES["completion"]["acc_norm"] if whole else None
+        drawn["completion_curve"] = figures.completion_curve(completions, published)
+    if heads[0]["step"] != heads[-1]["step"]:
+        drawn["heads_over_training"] = figures.heads_over_training(heads)
     return drawn
 
 
@@ -179,6 +186,12 @@ def _mistakes(predictions: list[dict]) -> list[dict]:
     wrong = [row for row in predictions if row["label"] != row["prediction"]]
     most_confident = sorted(wrong, key=lambda row: -row["probability"])[:MAX_MISTAKES]
     return [{**row, "text": shortened(row["text"], MAX_TEXT)} for row in most_confident]
+
+
+def _samples(rows: list[dict]) -> list[list[dict]]:
+    """The texts that continue each prompt, for the first prompts and for steps from the first to the last."""
+    prompts = list(dict.fromkeys(row["prompt"] for row in rows))[:MAX_PROMPTS]
+    return [_spread([row for row in rows if row["prompt"] == prompt], MAX_SAMPLES) for prompt in prompts]
 
 
 def _spread(rows: list[dict], count: int) -> list[dict]:

@@ -71,7 +71,7 @@ def test_neighbors_are_the_nearest_by_cosine(tokenizer):
     for number, id in enumerate(ids):
         group = rows[5 * number : 5 * number + 5]
         assert [(row["model"], row["id"], row["rank"]) for row in group] == [("m", id, rank) for rank in range(1, 6)]
-        assert [row["neighbour_id"] for row in group] == np.argsort(-cosines[id])[:5].tolist()
+        assert [row["neighbor_id"] for row in group] == np.argsort(-cosines[id])[:5].tolist()
         assert [row["cosine"] for row in group] == pytest.approx(np.sort(cosines[id])[::-1][:5], abs=1e-5)
 
 

@@ -21,7 +21,9 @@ PROMPTS = ("a cat sat", "né\n", 'a,"b"\r\n\u202e\x00', "</script>😀", "שלו
 
 
 def read(model: GPT, prompts=PROMPTS) -> ModelAttention:
-    return heads.read_attention("m", "a model", model, byte_tokenizer(), prompts, 0, "attention.prompts")
+    tokenizer = byte_tokenizer()
+    encoded = heads.encode_prompts(prompts, model, tokenizer, "attention.prompts")
+    return heads.read_attention("m", "a model", model, tokenizer, encoded, 0)
 
 
 def captured(model: GPT, text: str) -> torch.Tensor:
@@ -57,14 +59,19 @@ def test_an_untrained_model_attends_to_all_positions_nearly_equally():
         assert score.max() == pytest.approx(fresh.uniform[name], abs=0.05), name
 
 
-@pytest.mark.parametrize("text", ["ab", "", "seventeen letters", "x" * 129])
-def test_a_prompt_that_is_too_short_or_too_long_is_named(text):
-    block_size = 16 if len(text) < 100 else 1024
-    longest = min(block_size, 128)
-    message = rf"attention.prompts\[1\].*{len(text)} tokens for the model it: expected 3 to {longest}"
-    model = small_model(vocab_size=257, block_size=block_size)
+@pytest.mark.parametrize("text", ["ab", ""])
+def test_a_prompt_that_is_too_short_is_named(text):
+    message = rf"attention.prompts\[1\] = '{text}': expected 3 tokens or more, not {len(text)}"
     with pytest.raises(InputError, match=message):
-        heads.read_attention("it", "it", model, byte_tokenizer(), ["fine", text], 1, "attention.prompts")
+        read(small_model(vocab_size=257), ["fine", text])
+
+
+@pytest.mark.parametrize(("block_size", "longest"), [(16, 16), (1024, 128)])
+def test_a_longer_prompt_is_cut_to_its_first_tokens(capsys, block_size, longest):
+    text = "".join(chr(ord("a") + i % 26) for i in range(150))
+    (prompt,) = read(small_model(vocab_size=257, block_size=block_size), [text]).prompts
+    assert prompt.text == text[:longest] and prompt.weights.shape[2:] == (longest, longest)
+    assert f"150 tokens, cut to the first {longest}" in capsys.readouterr().err
 
 
 def test_text_that_utf8_cannot_hold_is_shown_as_the_model_reads_it():
@@ -72,8 +79,9 @@ def test_text_that_utf8_cannot_hold_is_shown_as_the_model_reads_it():
     assert prompt.text == "a\ufffdb" and b"".join(prompt.token_bytes) == prompt.text.encode()
 
 
-def test_a_prompt_may_fill_the_context():
+def test_a_prompt_may_fill_the_context(capsys):
     assert read(small_model(vocab_size=257), ["sixteen letters."]).prompts[0].weights.shape == (2, 4, 16, 16)
+    assert not capsys.readouterr().err
 
 
 # --- outputs -------------------------------------------------------------------------------------------------------
@@ -119,9 +127,7 @@ def test_the_mapping_lists_the_three_largest_weights_of_the_strongest_heads(mode
 def test_metrics_name_the_strongest_heads(attention):
     initial = read(initial_model(small_model(vocab_size=257).config, seed=3).eval())
     rows = list(heads.head_rows(attention))
-    assert [(row["model"], row["layer"], row["head"]) for row in rows] == [
-        ("m", i, j) for i in range(2) for j in range(4)
-    ]
+    assert [(row["layer"], row["head"]) for row in rows] == [(i, j) for i in range(2) for j in range(4)]
     metrics = heads.metrics(attention, initial)
     best = metrics["induction"]
     assert best["value"] == pytest.approx(max(row["induction"] for row in rows), abs=1e-6)
@@ -145,7 +151,8 @@ def test_openai_s_small_model_has_its_known_induction_head(real_data, monkeypatc
         model = GPT(openai_config("gpt2")).eval()
     load_state(model, from_hf(read_state(directory)), directory)
     prompts = ["The cat sat on the mat because the cat was tired."]
-    attention = heads.read_attention("openai", "it", model, Tokenizer.gpt2(), prompts, 0, "prompts")
+    encoded = heads.encode_prompts(prompts, model, Tokenizer.gpt2(), "prompts")
+    attention = heads.read_attention("openai", "it", model, Tokenizer.gpt2(), encoded, 0)
     induction = attention.scores["induction"]
     strongest = np.argsort(-induction, axis=None)[:5]
     assert (5, 5) in {tuple(map(int, np.unravel_index(place, induction.shape))) for place in strongest}

@@ -90,23 +90,30 @@ def inputs(text: str = HOSTILE) -> dict:
                     "unigram_entropy": 4.5,
                     "loss_spikes": 3,
                     "steps": 8,
+                    "initial_bits_per_byte": 2.71,
+                    "val_bits_per_byte": 1.05,
                 },
                 **{"tokens": 100, "parameters": 1234567, "vocab_size": 300, "block_size": 8},
                 **{"n_layer": 2, "n_head": 2, "n_embd": 8},
             },
             "throughput": {
                 **{"tokens_per_second": 54321.0, "model_flops_utilization": None, "seconds": 1.0, "device": "cpu"},
-                **{"peak_memory_mb": 512, "processes": 1, "precision": "float32", "compiled": False},
+                **{"peak_memory_mb": 512, "processes": 1, "precision": "tf32", "compiled": False},
+                **{"micro_batch_size": 4, "code_changed_at_step": []},
             },
             "train": curve,
-            "val": csv(step=val, tokens=val, loss=[5.7, 3.0, 2.2]),
-            "samples": [{"step": step, "prompt": "Returns", "text": f"sample {step} {text}"} for step in range(30)],
+            "val": csv(step=val, tokens=val, loss=[5.7, 3.0, 2.2], bits_per_byte=[2.71, 1.43, 1.05]),
+            "samples": [
+                {"step": step, "tokens": 12 * step, "prompt": prompt, "text": f" sample {step} {text}"}
+                for step, prompt in product((0, 4, 8), ("Returns", text))
+            ],
         },
         "classification": {
             "metrics": {
                 **{"accuracy": 0.75, "accuracy_stderr": 0.01, "f1": 0.7, "f1_stderr": 0.02, "n": 20},
                 **{"majority_accuracy_stderr": 0.1, "bag_of_words_accuracy_stderr": 0.11},
-                **{"majority_accuracy": 0.5, "bag_of_words_accuracy": 0.625, "best_step": 4, "truncated": 3},
+                **{"majority_accuracy": 0.5, "bag_of_words_accuracy": 0.625, "best_step": 4},
+                **{"truncated_train": 3, "truncated_val": 2, "truncated_test": 1},
                 **{"trainable_parameters": 5678, "trainable_share": 1.0},
             },
             "train": curve,
@@ -130,6 +137,8 @@ def inputs(text: str = HOSTILE) -> dict:
             "metrics": {
                 **{"val_loss_before": 4.0, "val_loss": 3.0, "rouge_l_before": 0.1, "rouge_l": 0.2},
                 **{"test_loss_before": 4.0, "test_loss": 3.0, "test_examples": 40},
+                **{"test_bits_per_byte_before": 1.82, "test_bits_per_byte": 1.36},
+                **{"val_bits_per_byte_before": 1.84, "val_bits_per_byte": 1.38},
                 **{"rouge_l_before_stderr": 0.01, "rouge_l_stderr": 0.02},
                 **{"exact_match": 0.0, "n": 15, "best_step": 4, "trainable_parameters": 1234, "trainable_share": 0.025},
                 **{"skipped_train": 3, "skipped_val": 2, "skipped_test": 1},
@@ -163,6 +172,9 @@ def inputs(text: str = HOSTILE) -> dict:
                 **{"harness_acc": 0.31, "harness_acc_stderr": 0.02, "harness_acc_norm": 0.36},
                 **{"harness_acc_norm_stderr": 0.02, "harness_n": 20, "harness_truncated": 4},
             },
+            "snapshots": csv(
+                step=val, tokens=val, acc_norm=[0.25, 0.3, 0.35], acc_norm_stderr=[0.01, 0.02, 0.01], n=[10] * 3
+            ),
             "predictions": [{"label": i % 4, "prediction": 0, "prediction_norm": i % 2} for i in range(20)],
         },
         "attention": {
@@ -172,6 +184,13 @@ def inputs(text: str = HOSTILE) -> dict:
                 **{"mean_entropy_initial": 0.99, "wte_norm_initial": 0.23, "wte_norm": 1.5},
             },
             "heads": csv(model=MODELS, layer=[0, 0, 1], head=[0] * 3, **{key: [0.5, 0.25, 0.75] for key in scores}),
+            "snapshots": csv(
+                step=[0, 0, 8, 8],
+                tokens=[0, 0, 96, 96],
+                layer=[0, 1] * 2,
+                head=[0] * 4,
+                **{key: [0.5, 0.5, 0.25, 0.75] for key in scores},
+            ),
             "mapping": [
                 {
                     **{"model": model, "prompt": prompt, "layer": layer, "head": 0, "position": position},
@@ -186,7 +205,7 @@ def inputs(text: str = HOSTILE) -> dict:
                     ("initial", 0, 1, 0, "not shown"),
                 )
             ],
-            "neighbours": [{"model": "trained", "token": text, "neighbour": text, "cosine": 0.8}] * 5,
+            "neighbors": [{"model": "trained", "token": text, "neighbor": text, "cosine": 0.8}] * 5,
             "norms": [
                 {"model": model, "end": end, "token": text, "norm": 0.5}
                 for model, end in product(("trained", "openai"), ("smallest", "largest"))

@@ -14,6 +14,10 @@ def attention_drawings() -> dict[str, str]:
     random = np.random.default_rng(0)
     heads = np.tril(random.random((2, 3, 8, 8)))
     scores = {name: heads[:, :, 3, 0] for name in attention_figures.SCORES}
+    training = csv(
+        **{"step": [0, 0, 9, 9], "tokens": [0, 0, 90, 90]},
+        **{name: random.random(4) for name in attention_figures.SCORES},
+    )
     strongest = dict.fromkeys(("previous_token", "first_token", "duplicate_token", "induction"), (1, 2))
     w = random.normal(size=(16, 8))
     return {
@@ -23,6 +27,7 @@ def attention_drawings() -> dict[str, str]:
         "rollout": attention_figures.rollout(heads[0, 0], TOKENS),
         "scores": attention_figures.scores(scores),
         "entropy": attention_figures.entropy(dict.fromkeys(MODELS, scores["entropy"])),
+        "over_training": figures.heads_over_training(training),
         "columns": embedding_figures.position_columns(w, 2 * w, [0, 3, 5]),
         "cosines": embedding_figures.position_cosines(dict.fromkeys(MODELS, w @ w.T)),
         "smoothness": embedding_figures.position_smoothness({"initial": w[0] ** 2, "trained": w[1] ** 2}),
@@ -51,9 +56,9 @@ def test_labels_of_a_confusion_matrix_may_be_anything():
 
 
 def test_completion_curves_mark_chance_and_the_published_score():
-    val = csv(tokens=[0, 4, 8], acc_norm=[0.24, "", 0.3])
-    assert {"chance", "0.2955: OpenAI's 124M"} <= set(svg_texts(figures.completion_curve(val, 0.2955)))
-    assert "OpenAI" not in figures.completion_curve(val, None)
+    rows = csv(tokens=[0, 4, 8], acc_norm=[0.24, 0.26, 0.3], acc_norm_stderr=[0.01, 0.02, 0.01])
+    assert {"chance", "0.2955: OpenAI's 124M"} <= set(svg_texts(figures.completion_curve(rows, 0.2955)))
+    assert "OpenAI" not in figures.completion_curve(rows, None)
 
 
 def test_long_curves_are_thinned_to_means():

@@ -68,7 +68,7 @@ def test_links_lead_to_sections_that_exist(page):
 
 def test_every_image_has_a_description(page):
     images = [own for tag, own in page.elements if tag == "img"]
-    assert len(images) == 7 + len(ATTENTION_FIGURES) + len(EMBEDDING_FIGURES) and all(own["alt"] for own in images)
+    assert len(images) == 9 + len(ATTENTION_FIGURES) + len(EMBEDDING_FIGURES) and all(own["alt"] for own in images)
 
 
 def test_only_the_environment_depends_on_the_machine(html):
@@ -109,8 +109,10 @@ def test_text_contrasts_with_its_background():
 
 
 def test_every_metric_is_on_the_page(html):
-    for value in ("1,234,567", "5.700", "2.200", "0.350 ± 0.010", "2.0e-06", "54,321", "no peak is known"):
+    for value in ("1,234,567", "5.700", "2.200", "0.350 ± 0.010", "2.0e-06", "54,321", "no peak is known", "TF32"):
         assert value in html
+    for bits in ("1.050 bits per byte", "2.710 before training", ">1.820<", ">1.360<", ">1.840<", ">1.380<"):
+        assert bits in html
     for sentence in ("3: steps with a loss more than 5 standard deviations", "1.0 s of training steps"):
         assert sentence in " ".join(html.split())
 
@@ -137,9 +139,36 @@ def test_the_strongest_heads_are_shown_with_what_each_token_attends_to(html):
     assert "not shown" not in section
 
 
-def test_long_lists_are_thinned_evenly(page):
-    steps = page.text("span", **{"class": "step"})
-    assert len(steps) == 8 and (steps[0], steps[-1]) == ("step 0", "step 29")
+def test_the_texts_of_each_prompt_are_shown_from_before_to_after_training(page):
+    steps = ["step 0, 0 tokens: before training", "step 4, 48 tokens", "step 8, 96 tokens: after training"]
+    assert page.text("span", **{"class": "step"}) == 2 * steps
+
+
+def test_many_texts_are_thinned_evenly_and_those_of_many_prompts_left_out():
+    data = inputs()
+    data["pretrain"]["samples"] = [
+        {"step": step, "tokens": step, "prompt": f"prompt {prompt}", "text": f" text {step}"}
+        for step, prompt in itertools.product(range(30), range(6))
+    ]
+    texts = Page(section_of(data, "samples")).text("div", **{"class": "text"})
+    assert len(texts) == 4 * 9 and (texts[0], texts[8]) == ("prompt 0 text 0", "prompt 0 text 29")
+    assert texts[-1] == "prompt 3 text 29"
+
+
+def test_a_run_without_snapshots_has_no_curves_over_training():
+    data = inputs()
+    for section in ("hellaswag", "attention"):
+        data[section]["snapshots"] = data[section]["snapshots"][-1:]
+    alts = [own["alt"] for tag, own in Page(render(data, LINEAGE, {})).elements if tag == "img"]
+    assert alts and not any("in pretraining" in alt for alt in alts)
+
+
+def test_a_change_of_the_code_during_training_is_shown(html):
+    assert "The code changed" not in html
+    data = inputs()
+    data["pretrain"]["throughput"]["code_changed_at_step"] = [120, 300]
+    for name in ("speed", "lineage"):
+        assert "The code changed during pretraining, at steps 120, 300" in section_of(data, name)
 
 
 def test_a_model_that_was_not_trained_has_no_training_to_show():

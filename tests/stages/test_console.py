@@ -21,7 +21,7 @@ SKIPPED = {  # pattern of a command: why the block that has it does not run
     r"judge\.url": "needs a server with a language model",
 }
 VARIES = {  # pattern of a command: why only the fact that it prints something is checked
-    r"gpt2 (generate|classify|shards)|data/(models|tokenizer)|reports/": "the smoke profile has other values",
+    r"gpt2 (generate|classify|shards)|data/(models|tokenizer)|[ \"]reports/": "the smoke profile has other values",
 }
 NUMBERS_VARY = r"^(dvc|git) "  # hashes, times, metrics: any word with a digit matches any other
 MARK = "@@@ exit status"

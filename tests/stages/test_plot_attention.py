@@ -1,11 +1,9 @@
 """The stage plot_attention on small models: one of ours, and one in place of OpenAI's with another vocabulary."""
 
-import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import read_csv, read_json, read_jsonl, write_json
@@ -14,8 +12,8 @@ from gpt2.tokenizer.bpe import train_bpe
 from gpt2.tokenizer.tokenizer import Tokenizer
 from stages import plot_attention
 from stages.stage import Stage
-from tests.conftest import ROOT
 from tests.small import byte_tokenizer, small_model
+from tests.stages.pretrained import write_repository
 
 HOSTILE = "</script>😀 שלום\x1b $x$ <|endoftext|>"
 PROMPTS = ["the cats and the dogs", HOSTILE]
@@ -24,16 +22,7 @@ PROMPTS = ["the cats and the dogs", HOSTILE]
 @pytest.fixture
 def repository(tmp_path, monkeypatch) -> Path:
     """A directory with the inputs that the stage declares."""
-    for name in ("gpt2", "stages"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    yaml = YAML()
-    params = yaml.load(ROOT / "params.yaml")
-    params["attention"]["prompts"] = PROMPTS
-    yaml.dump(params, tmp_path / "params.yaml")
-    checkpoint.save(small_model(vocab_size=257, block_size=64), tmp_path / "data/models/pretrain")
-    byte_tokenizer().save(tmp_path / "data/models/pretrain")
-    write_json(tmp_path / "data/models/gpt2/manifest.json", {"source": "none"})
+    write_repository(tmp_path, {9: small_model(vocab_size=257, block_size=64)}, attention={"prompts": PROMPTS})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -70,9 +59,7 @@ def test_two_models_and_openai_s_are_compared(repository):
     strongest = {(best["layer"], best["head"]) for best in kinds}
     assert {(row["model"], row["layer"], row["head"]) for row in mapping} == {("trained", *head) for head in strongest}
     assert len(mapping) == len(strongest) * sum(len(prompt["ids"]) for prompt in models[0]["prompts"])
-    assert {row["model"] for row in read_jsonl(reports / "neighbours.jsonl")} == {
-        "openai"
-    }  # single bytes are not words
+    assert {row["model"] for row in read_jsonl(reports / "neighbors.jsonl")} == {"openai"}  # single bytes are not words
     assert {row["model"] for row in read_jsonl(reports / "norms.jsonl")} == {"trained", "openai"}
     figures = {path.stem: path.read_text("utf-8") for path in (reports / "figures").iterdir()}
     for name in ("grid_trained_1", "grid_openai_0", "rollout_openai", "scores_initial", "wpe_cosines"):
@@ -81,10 +68,20 @@ def test_two_models_and_openai_s_are_compared(repository):
         ElementTree.fromstring(svg)
 
 
-def test_a_prompt_too_long_for_one_of_the_models_is_named(repository):
-    add_openai(repository / "data/models/gpt2")
-    params = (repository / "params.yaml").read_text()
-    (repository / "params.yaml").write_text(params.replace("the cats and the dogs", "the cats " * 8))
-    with pytest.raises(InputError, match=r"attention.prompts\[0\] = .* this run: expected 3 to 64"):
+@pytest.mark.parametrize("block_size", [3, 16])
+def test_a_prompt_that_does_not_fit_a_model_is_cut_with_one_line(tmp_path, monkeypatch, capsys, block_size):
+    monkeypatch.chdir(tmp_path)
+    models = {step: small_model(vocab_size=257, block_size=block_size) for step in (0, 5, 9)}
+    write_repository(tmp_path, models, attention={"prompts": ["abc", "the cats and the dogs"]})
+    models = read_json(run() / "attention.json")["models"]
+    assert [[len(prompt["ids"]) for prompt in model["prompts"]] for model in models] == [[3, block_size]] * 2
+    line = f"attention.prompts[1] = 'the cats and the dogs': 21 tokens, cut to the first {block_size}\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_context_without_scores_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_repository(tmp_path, {9: small_model(vocab_size=257, block_size=2)}, attention={"prompts": PROMPTS})
+    with pytest.raises(InputError, match="block_size = 2: expected 3 or more"):
         run()
-    assert not (repository / "reports").exists()
+    assert not (tmp_path / "reports").exists()

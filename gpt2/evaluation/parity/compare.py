@@ -33,6 +33,7 @@ from gpt2.model.openai import OPENAI_SHAPES, openai_config
 
 CHECKPOINT = "our checkpoint"
 COMPLETE = "gpt2"  # the one of OpenAI's shapes that goes through every case
+MIN_TOKENS = 4  # the lower limit of parity.tokens
 SEQUENCES = 4  # at most; logits, loss and gradients of these are compared
 SAMPLED_PROMPTS = 2  # at most; these are also continued by sampling, under each setting
 
@@ -41,16 +42,23 @@ def compare(directory: Path, openai: Path, params: ParityParams, seed: int) -> l
     """Compares the checkpoint in `directory`, and one model of each of OpenAI's four shapes, on the CPU.
 
     If the directory `openai` holds OpenAI's weights, they replace the random weights of their shape. Raises InputError
-    if a checkpoint is malformed or its context is too short for the prompts.
+    if a checkpoint is malformed.
     """
-    context = min(read_config(directory)[0].block_size, openai_config(COMPLETE).block_size)
-    if 2 * params.tokens > context:
-        raise InputError(
-            f"parity.tokens = {params.tokens}: expected at most {context // 2}, so that a prompt and its continuation "
-            f"fit into block_size = {context}"
-        )
     silence_transformers()
     return list(_all_cases(directory, openai, params, seed))
+
+
+def fitted(params: ParityParams, directory: Path) -> ParityParams:
+    """Limits `params.tokens` so that a prompt and its continuation fit into the context of each model compared.
+
+    Raises InputError if the context of the checkpoint in `directory` is too short.
+    """
+    context = min(read_config(directory)[0].block_size, openai_config(COMPLETE).block_size)
+    if context < 2 * MIN_TOKENS:
+        raise InputError(
+            f"block_size = {context}: expected {2 * MIN_TOKENS} or more, the fewest tokens that parity is measured on"
+        )
+    return params.model_copy(update={"tokens": min(params.tokens, context // 2)})
 
 
 def _all_cases(directory: Path, openai: Path, params: ParityParams, seed: int) -> Iterator[Case]:

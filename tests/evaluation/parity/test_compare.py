@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from gpt2.common.errors import InputError
-from gpt2.config.params import ParityParams
+from gpt2.config.params import GPTConfig, ParityParams
 from gpt2.evaluation.parity.cases import metrics
-from gpt2.evaluation.parity.compare import compare
+from gpt2.evaluation.parity.compare import compare, fitted
 from gpt2.model.checkpoint import save
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import OPENAI_SHAPES, openai_config
@@ -38,10 +38,11 @@ def test_every_case_passes_for_our_checkpoint(directory, tmp_path_factory, capsy
     assert capsys.readouterr().err == ""
 
 
-def test_prompts_must_fit_the_context(directory, tmp_path):
-    params = ParityParams(**PARAMS | {"tokens": 17})
-    with pytest.raises(InputError, match=r"parity.tokens = 17: expected at most 16, .* block_size = 32"):
-        compare(directory, tmp_path, params, seed=1)
+def test_prompts_and_continuations_are_cut_to_the_context(directory, tmp_path):
+    assert [fitted(ParityParams(prompts=1, tokens=n), directory).tokens for n in (4, 16, 17, 4096)] == [4, 16, 16, 16]
+    save(GPT(GPTConfig(block_size=7, n_layer=1, n_head=1, n_embd=4, vocab_size=270)), tmp_path)
+    with pytest.raises(InputError, match=r"block_size = 7: expected 8 or more"):
+        fitted(ParityParams(prompts=1, tokens=4), tmp_path)
 
 
 def test_openai_s_weights_replace_random_ones(directory, tmp_path_factory):

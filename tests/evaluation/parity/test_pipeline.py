@@ -7,9 +7,7 @@ from transformers import TextGenerationPipeline
 from gpt2.evaluation.parity import pipeline
 from gpt2.evaluation.parity.pipeline import DEFAULTS, ERROR, GOALS, OTHER, SAME, experiment
 from gpt2.model import checkpoint
-from gpt2.tokenizer.bpe import train_bpe
-from gpt2.tokenizer.tokenizer import Tokenizer
-from tests.evaluation.parity.conftest import TEXT
+from tests.evaluation.parity.conftest import other_tokenizer
 
 
 def runs(directory) -> tuple[dict, pipeline.Case]:
@@ -59,9 +57,7 @@ def test_each_setting_is_left_at_its_default_by_itself(found):
     assert responsible == {"all", "do_sample", "temperature", "top_k", "top_p", "seed"}
 
 
-def test_another_vocabulary_in_transformers_file_fails(directory, tmp_path_factory):
+def test_another_setting_of_transformers_tokenizer_fails(directory):
     assert runs(directory)[1].passed
-    other = tmp_path_factory.mktemp("other")
-    Tokenizer(train_bpe([TEXT[::-1]], 270)).save(other)
-    (directory / "tokenizer.json").write_bytes((other / "tokenizer.json").read_bytes())
+    other_tokenizer(directory)
     assert not runs(directory)[1].passed

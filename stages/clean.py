@@ -1,7 +1,7 @@
 """Lists what lies in `.scratch/` and removes what is abandoned: `python -m stages.clean`.
 
-Unfinished work is abandoned if no stage would go on with it under the present params and data. What is removed too is
-the end of a constant phase: a longer run then starts at step 0. Work that is running, or that resumes, always stays.
+Unfinished work is abandoned if no stage would resume it under the present params and data. The ends of constant phases
+are removed too; a longer run then starts at step 0. Work that is running, or that would resume, always stays.
 """
 
 import argparse
@@ -56,10 +56,10 @@ def find(scratch: Path) -> Iterator[Work]:
 
 
 def _key(stage: str) -> tuple[str | None, str]:
-    """The key of the work that a stage would go on with now, and why there is none."""
+    """The key of the work that a stage would resume now, and why there is none."""
     try:
         return Stage(stage).key(), ""
-    except InputError as error:
+    except (InputError, OSError) as error:  # OSError: another stage replaces its outs meanwhile
         return None, str(error)
 
 
@@ -106,7 +106,7 @@ def _age(seconds: float) -> str:
 
 
 def remove(path: Path) -> bool:
-    """Deletes a folder, unless a stage uses it by now. A stage that starts meanwhile begins in a new one."""
+    """Deletes a folder, unless a stage has started to use it. A stage that starts meanwhile begins in a new one."""
     try:
         with FileLock(path / "lock", blocking=False):
             discard(path)
@@ -128,7 +128,11 @@ def main(yes: bool) -> None:
     for work in removable:
         question = f"Remove {work.path} ({work.megabytes}; {work.status})? [y/N] "
         if yes or input(question).lower() in ("y", "yes"):
-            print(f"removed {work.path}" if remove(work.path) else f"{work.path}: a stage uses it by now, so it stays")
+            print(
+                f"removed {work.path}"
+                if remove(work.path)
+                else f"{work.path}: a stage has started to use it, so it stays"
+            )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def curves(stage: Stage, section: str, targets: str = "targets") -> Log:
 
 
 def _writer(path: Path, columns: Iterable[str]) -> csv.DictWriter:
-    """Begins a csv file, of which each line is on disk as soon as it is written."""
+    """Starts a csv file whose lines reach the disk as they are written."""
     path.unlink(missing_ok=True)  # of an earlier run, if DVC did not start this one
     file = open(path, "w", encoding="utf-8", newline="", buffering=1)  # noqa: SIM115 (open as long as the stage runs)
     writer = csv.DictWriter(file, list(columns), lineterminator="\n")
@@ -82,4 +82,6 @@ def _wandb(stage: Stage) -> Log:
         raise InputError(
             f"machine.logger = 'wandb': {line}; WANDB_MODE=offline needs neither account nor network"
         ) from None
-    return lambda split, row: run.log({f"{split}/{name}": value for name, value in row.items()}, step=row["step"])
+    for split in ("train", "val"):  # each with its own steps: a resumed run logs all rows of one, then all of the other
+        run.define_metric(f"{split}/*", step_metric=f"{split}/step")
+    return lambda split, row: run.log({f"{split}/{name}": value for name, value in row.items()})

@@ -1,4 +1,4 @@
-"""Longer runs: with wsd, pretraining goes on from where the constant phase of a shorter run ended.
+"""Longer runs: with wsd, pretraining continues from where the constant phase of a shorter run ended.
 
 Up to that point the steps of both runs are the same, if nothing differs that acted on them. So when a run succeeds,
 its state there and its snapshots up to there stay in `.scratch/pretrain/constant-<key>/`. The key depends on the data
@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
 from gpt2.common.files import read_json, write_json
@@ -30,56 +31,56 @@ class ConstantPhase:
 
     def __init__(self, stage: Stage):
         self.stage, self.params = stage, stage.param("train")
-        self.later = False  # whether an end of the same constant phase is kept that comes later than that of this run
         acted = {name: value for name, value in stage.values.items() if name not in LATER}
-        acted["train.warmup_steps"] = warmup_steps(self.params)
+        acted |= {"train.warmup_steps": warmup_steps(self.params), "torch": torch.__version__}
         self.record = {"params": acted, "data": stage.data}
         self.folder = root() / ".scratch" / stage.name / f"constant-{key_of(acted, stage.data)}"
 
     def load(self, conditions: dict) -> dict | None:
-        """The state from which this run can begin, or None. Says why a run that an earlier one resembles begins anew.
+        """The state from which this run can start, or None. Prints why a similar earlier run cannot be used.
 
         Copies the snapshots of the earlier run. `conditions`: what affects rounding here.
         """
         if self.params.schedule != "wsd":
             if self._lengthened():
-                _say("train.schedule = 'cosine' depends on train.steps, so training begins anew; a wsd run would go on")
+                _say("training starts at step 0: the cosine schedule depends on train.steps; a wsd run would continue")
             return None
         if not (self.folder / CONSTANT).exists():
             if others := sorted(self.folder.parent.glob(f"constant-*/{RECORD}"), key=lambda path: path.stat().st_mtime):
-                _say(f"training begins anew: {_differences(read_json(others[-1]), self.record)}")
+                _say(f"training starts at step 0: {_differences(read_json(others[-1]), self.record)}")
             return None
         with FileLock(self.folder / "lock"):
             if (state := read_state(self.folder / CONSTANT)) is None:
                 return None
             step = state["history"]["step"]
             obstacle = self._obstacle(state, conditions)
-            if not obstacle and step > constant_steps(self.params):
-                self.later = True
+            if step > constant_steps(self.params):
                 obstacle = f"the constant phase of this run ends at step {constant_steps(self.params)}"
             if obstacle:
-                _say(f"training begins anew and not at step {step} of an earlier run: {obstacle}")
+                _say(f"training starts at step 0, not at step {step} of an earlier run: {obstacle}")
                 return None
             for snapshot in _snapshots(self.folder, step):
                 _link(snapshot, self.stage.scratch / SNAPSHOTS / snapshot.name)
-        _say(f"training goes on from step {step} of an earlier run with the same constant phase")
+        _say(f"training continues from step {step} of an earlier run with the same constant phase")
         return state
 
     def keep(self) -> None:
         """Keeps the state of this run at the end of its constant phase for longer runs, unless a later one is kept."""
-        state = self.stage.scratch / CONSTANT
-        if self.later or not state.exists():
+        new, kept = self.stage.scratch / CONSTANT, self.folder / CONSTANT
+        if not new.exists():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "lock"):
-            os.replace(state, self.folder / CONSTANT)
+            if kept.exists() and _is_later(read_state(kept), read_state(new)):
+                return
+            os.replace(new, kept)
             for snapshot in _snapshots(self.stage.scratch, constant_steps(self.params)):
                 _link(snapshot, self.folder / SNAPSHOTS / snapshot.name)
             write_json(self.folder / RECORD, self.record)
         megabytes = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) / 1e6
         _say(
-            f"{self.folder} ({megabytes:,.0f} MB) lets a longer run go on at step {constant_steps(self.params)}; "
-            "`python -m stages.clean` removes it"
+            f"{self.folder} ({megabytes:,.0f} MB) holds the state from which a longer run can continue at step "
+            f"{constant_steps(self.params)}; `python -m stages.clean` removes it"
         )
 
     def _obstacle(self, state: dict, conditions: dict) -> str:
@@ -89,7 +90,8 @@ class ConstantPhase:
             f"{name} is {conditions[name]}, was {before[name]}" for name in before if conditions[name] != before[name]
         ]
         files = [file for file in sorted(code.keys() | state["code"]) if code.get(file) != state["code"].get(file)]
-        return "; ".join([*values, *(f"{file} has changed" for file in files)])
+        mixed = [f"its code changed at step {step}" for step in state["history"]["code_changed_at_step"]]
+        return "; ".join([*values, *(f"{file} has changed" for file in files), *mixed])
 
     def _lengthened(self) -> bool:
         """Whether the last finished run differs only in that it has fewer steps."""
@@ -99,6 +101,14 @@ class ConstantPhase:
         now = flat({name: _plain(value) for name, value in self.stage.values.items()})
         differing = [name for name in now if before.get(name) != now[name]]
         return differing == ["train.steps"] and before.get("train.steps", 0) < now["train.steps"]
+
+
+def _is_later(state: dict | None, other: dict | None) -> bool:
+    """Whether `state` is a later state than `other` of training by the same code under the same conditions."""
+    if state is None or other is None:
+        return False
+    alike = all(state[key] == other[key] for key in ("code", "conditions"))
+    return alike and state["history"]["step"] > other["history"]["step"]
 
 
 def _snapshots(folder: Path, last: int) -> list[Path]:

@@ -27,6 +27,16 @@ CONFLICTS = [  # what conflicts, how it is refused, what to set
         "both",
     ),
     (
+        "`init` is gpt2, or `tokenizer.source` is checkpoint, while `data.gpt2.source` is none",
+        "`data/models/gpt2: OpenAI's weights were left out; set data.gpt2.source to hub or local`",
+        "`data.gpt2.source` too",
+    ),
+    (
+        "the `source` of a data set is local, and its folder in `data/local` is empty",
+        "`data/local/...: expected a table in it: ...`",
+        "files in the folder",
+    ),
+    (
         "`responses.judge.url` without `responses.judge.model`",
         "`responses.judge.model = None: must name a model of url = ...`",
         "both",

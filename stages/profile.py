@@ -106,9 +106,9 @@ def switch(profile: str, keep: bool = False) -> tuple[str, list[str], list[str]]
     target = _validated(text, f"{PROFILES}/{profile}.yaml")
     present, problem = read_present()
     if problem and keep and PATH.exists():
-        raise InputError(f"{problem}; without --keep the file is written anew")
+        raise InputError(f"{problem}; without --keep the file is replaced")
     if problem:
-        return text, [], [f"{problem}: written anew"]
+        return text, [], [f"{problem}: replaced"]
     came_from, shipped = origin(present, [profile, *known])
     changed = [key for key in _differing(shipped, present) if target[key] != present[key]]
     own = []

@@ -23,7 +23,7 @@ from gpt2.common.errors import InputError
 from gpt2.common.files import NO_ROOM, sha256
 from gpt2.common.mappings import flat
 from gpt2.common.processes import die_with_parent, end_job, run_job
-from gpt2.config.params import MachineParams, Params
+from gpt2.config.params import MachineParams
 from stages import PARENT
 from stages.params import declares, read_params, read_yaml
 
@@ -31,7 +31,7 @@ from stages.params import declares, read_params, read_yaml
 REFUSED = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 IGNORED = {"__pycache__", ".gitignore"}  # .dvcignore has the same names
-CODE = ("gpt2/", "stages/", "requirements.txt")  # deps that are no data: unfinished work survives a change
+CODE = ("gpt2/", "stages/", "requirements.txt")  # deps that are not data: unfinished work survives a change
 
 
 class Stage:
@@ -46,8 +46,7 @@ class Stage:
         self.name = name
         self._params = read_params()
         spec = read_yaml(Path("dvc.yaml"))["stages"][name]
-        params = spec.get("params", [])
-        self.declared_params = list(Params.model_fields) if {"params.yaml": None} in params else params
+        self.declared_params = spec.get("params", [])
         self.declared_deps = [Path(self._interpolated(dep)) for dep in spec.get("deps", [])]
         outs = [out for kind in ("outs", "metrics", "plots") for out in spec.get(kind, [])]
         self.declared_outs = [Path(out if isinstance(out, str) else next(iter(out))) for out in outs]
@@ -81,7 +80,7 @@ class Stage:
             self._scratch_lock.release()
 
     def key(self) -> str:
-        """The name of the folder of unfinished work that a run of this stage would go on with now."""
+        """The name of the folder of unfinished work that a run of this stage would resume now."""
         values, data, _ = self._read_inputs()
         return key_of(values, data)
 
@@ -143,7 +142,10 @@ class Stage:
     def _finish(self) -> None:
         """Moves the outs into place, unless an input changed during the run."""
         if self._read_stats() != self._stats and self._read_inputs() != self._inputs:
-            raise InputError("params.yaml or a dep changed while the stage ran; nothing was kept, run it again")
+            raise InputError(
+                "params.yaml or a dep changed while the stage ran, so its outs were not put in place; run it again: it "
+                "resumes if its params and data are the same"
+            )
         staged = [out for out in self.declared_outs if out not in self._live]
         for out in staged:
             assert (self._staging / out).exists(), f"stage {self.name} did not write {out}"

@@ -59,9 +59,9 @@ class Change(NamedTuple):
     """A stage whose facts are not those of the committed run."""
 
     stage: str
-    new: list[tuple[str, str]]  # what goes in by itself: no difference of an earlier stage explains it
+    new: list[tuple[str, str]]  # inputs whose difference no earlier stage explains
     outs: list[tuple[str, str]]
-    explained: bool  # whether earlier differences explain all that goes in, and something that goes in differs
+    explained: bool  # whether inputs differ, and earlier stages explain all of them
 
 
 def compare(committed: dict[str, Facts], here: dict[str, Facts], order: Iterable[str]) -> Iterator[Change]:
@@ -166,15 +166,17 @@ def judge(stages: dict[str, dict], committed: dict[str, Facts], here: dict[str, 
     if not changes:
         return True, [f"equal: {LOCK} matches the last commit, except {' and '.join(MACHINE)}", *code_changes(*facts)]
     alike = all(facts[0].get(name) == facts[1].get(name) for name in CONDITIONS)
+    pretrained = not any(change.stage == "pretrain" and change.outs for change in changes)
     exact = any(Path(name).is_relative_to(place) for change in changes for _, name in change.outs for place in EXACT)
-    if alike or exact or any(change.new for change in changes):
+    if (alike and not pretrained) or exact or any(change.new for change in changes):
         return False, ["differs", *describe(changes, committed, here), *conditions(*facts)]
     differences = list(metric_changes(stages))
     outside = [(stage, difference) for stage, difference in differences if not difference.within]
     if outside:
         first = f"differs: {outside[0][0]} is the first stage with a metric outside its tolerance"
         return False, [first, *table(difference for _, difference in outside), *conditions(*facts)]
-    first = "equal within tolerance: rounding differs, the text and the tokens are the same"
+    same = "the text, the tokens and the pretrained model are" if pretrained else "the text and the tokens are"
+    first = f"equal within tolerance: rounding differs, {same} the same"
     return True, [first, *table(difference for _, difference in differences), *conditions(*facts)]
 
 

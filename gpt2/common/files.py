@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,11 +57,11 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def write_csv(path: Path, rows: list[dict], columns: Sequence[str] = ()) -> None:
-    """Writes a header, `columns` or the keys of the first row, and the rows. Floats have six significant digits."""
-    assert rows or columns, f"{path}: a csv needs a header"
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """Writes a header, the keys of the first row, and the rows. Floats have six significant digits."""
+    assert rows, f"{path}: a csv needs a header"
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(map(csv_row, rows))
 

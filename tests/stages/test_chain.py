@@ -149,7 +149,7 @@ def test_an_experiment_reruns_pretrain_and_what_follows_and_shows_the_difference
     costly = ["evaluate_parity", "finetune_instruction", "evaluate_instruction", "report"]  # not run here
     others = [stage for stage in DOWNSTREAM if stage not in costly]
     printed = chain.ok("dvc", "exp", "run", "-S", "train.steps=40", *others)
-    assert "train.schedule = 'cosine' depends on train.steps, so training begins anew" in printed
+    assert "training starts at step 0: the cosine schedule depends on train.steps" in printed
     ran = re.findall(r"Running stage '(\w+)'", printed)
     assert ran[0] == "pretrain" and sorted(ran[1:]) == sorted(others)
     assert sorted(json.loads(chain.ok("dvc", "status", "--json"))) == sorted(costly)

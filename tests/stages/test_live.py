@@ -78,15 +78,18 @@ def test_tensorboard_gets_every_figure_once_though_a_resumed_run_logs_again(repo
 
 
 def test_wandb_logs_offline(repo, monkeypatch):
+    """In the order of a resumed run: all earlier rows of training, then those of evaluation."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     import wandb
 
     use_logger(repo, "wandb")
     with Stage("demo") as stage:
         log = curves(stage, "demo")
-        for split, row in ROWS:
+        for split, row in sorted(ROWS, key=lambda entry: entry[0]):
             log(split, row)
-        assert dict(wandb.run.summary)["train/loss"] == pytest.approx(7.123456789)
+        summary = dict(wandb.run.summary)
+        assert (summary["train/step"], summary["val/step"], summary["val/loss"]) == (1, 2, 7.0)
+        assert summary["train/loss"] == pytest.approx(7.123456789)
         assert wandb.run.config["train.lr"] == 0.008
         wandb.finish()
     (run,) = (repo / ".scratch/wandb").glob("offline-run-*")

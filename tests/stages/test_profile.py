@@ -106,14 +106,14 @@ def test_a_kept_value_that_the_profile_makes_invalid_changes_nothing():
         ("- seed", "params.yaml: expected sections, found list"),
     ],
 )
-def test_params_that_cannot_be_read_are_written_anew(text, first):
+def test_params_that_cannot_be_read_are_replaced(text, first):
     PATH.unlink() if text is None else PATH.write_text(text)
     if text is not None:
-        with pytest.raises(InputError, match=f"^{first}.*without --keep the file is written anew"):
+        with pytest.raises(InputError, match=f"^{first}.*without --keep the file is replaced"):
             apply("sample", keep=True)
         assert PATH.read_text() == text
     (line,) = apply("sample")
-    assert line.startswith(first) and line.endswith(": written anew")
+    assert line.startswith(first) and line.endswith(": replaced")
     read_params()
 
 

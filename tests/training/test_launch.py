@@ -193,26 +193,26 @@ def test_a_longer_wsd_run_goes_on_and_gives_the_bytes_of_one_from_scratch(labora
 
     laboratory.configure(**wsd, steps=30)
     said = laboratory.run(*STAGE).stderr
-    assert re.search(r"constant-\w+ \(\d+ MB\) lets a longer run go on at step 15", said)
+    assert re.search(r"constant-\w+ \(\d+ MB\) holds the state from which a longer run can continue at step 15", said)
     laboratory.configure(**wsd)
     laboratory.hold.touch()
     started = laboratory.start(*STAGE, stderr=PIPE)
     laboratory.wait_for(laboratory.checkpoints, started)
     started.kill()
-    assert "training goes on from step 15 of an earlier run" in started.communicate()[1]
+    assert "training continues from step 15 of an earlier run" in started.communicate()[1]
     laboratory.hold.unlink()
     laboratory.ok(*STAGE)
     assert laboratory.outs() == whole
 
     laboratory.configure(**wsd, lr=0.003)
-    assert "training begins anew: train.lr is 0.003, was 0.004" in laboratory.run(*STAGE).stderr
+    assert "training starts at step 0: train.lr is 0.003, was 0.004" in laboratory.run(*STAGE).stderr
     laboratory.configure(**wsd, steps=40)
     expected = (
-        "training begins anew and not at step 30 of an earlier run: the constant phase of this run ends at step 20"
+        "training starts at step 0, not at step 30 of an earlier run: the constant phase of this run ends at step 20"
     )
     assert expected in laboratory.run(*STAGE).stderr
     laboratory.configure(**wsd, micro_batch_size=4)
-    expected = "training begins anew and not at step 30 of an earlier run: micro_batch_size is 4, was 1"
+    expected = "training starts at step 0, not at step 30 of an earlier run: micro_batch_size is 4, was 1"
     assert expected in laboratory.run(*STAGE).stderr
 
 

@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from gpt2.tokenizer.bpe import train_bpe
 from gpt2.tokenizer.tokenizer import Tokenizer
+from stages.params import read_yaml
+from stages.profile import merge
 from tests.loopback_hub import LoopbackHub
 from tests.repository import Repository
 
@@ -41,10 +43,8 @@ REDUCED = {  # on top of finetune-openai: the corpus from the hub too, and all o
     "tokens": {"heldout": 0.1},
     "train": {"val_tokens": 2048},
     "classification": {"steps": 10, "warmup_steps": 1, "eval_every": 5},
-    "instruction": {
-        **{"steps": 6, "warmup_steps": 1, "eval_every": 3},
-        **{"responses": 2, "response_tokens": 4},
-    },
+    "instruction": {"steps": 6, "warmup_steps": 1, "eval_every": 3},
+    "responses": {"examples": 2, "max_new_tokens": 4},
     "parity": {"prompts": 1, "tokens": 8},
 }
 
@@ -87,8 +87,9 @@ def hub(place, real_data):
 def chain(hub, place) -> Repository:
     (place / "copy").mkdir()
     repository = Repository(place / "copy", "finetune-openai", **hub.environment(place / "home"))
-    YAML().dump(REDUCED, repository.path / "profiles" / "reduced.yaml")
-    repository.ok("python", "-m", "stages.profile", "reduced")
+    params = read_yaml(repository.path / "params.yaml")
+    merge(params, REDUCED, "REDUCED")
+    YAML().dump(params, repository.path / "params.yaml")
     repository.commit()
     repository.ok("dvc", "repro")
     return repository

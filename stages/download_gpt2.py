@@ -4,7 +4,6 @@ from pathlib import Path
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_json
-from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.sources.gpt2 import copy_model, fetch_model
 from stages.stage import Stage, run
 
@@ -27,6 +26,10 @@ def main(stage: Stage) -> None:
 
 def check(directory: Path, name: str) -> None:
     """Reads the checkpoint, so that one that later stages could not read is refused here. `name` is for messages."""
+    from gpt2.model.checkpoint import (
+        load_with_tokenizer,  # imports torch, which a chain without weights need not wait for
+    )
+
     try:
         load_with_tokenizer(directory, "cpu")
     except InputError as error:

@@ -19,9 +19,8 @@ def curves(stage: Stage, section: str, targets: str = "targets") -> Log:
     if the stage fails. `targets` is the name of the column of scored targets. Only the main process may call this.
     """
     paths = {split: stage.live(f"reports/{section}/{split}.csv") for split in ("train", "val")}
-    writers = {
-        "train": _writer(paths["train"], ("step", targets, "lr", "loss", "grad_norm"))
-    }  # even if no step follows
+    columns = ("step", targets, "lr", "loss", "grad_norm")
+    writers = {"train": _writer(paths["train"], columns)}  # a run of no steps has a header too
     logger = {"none": _no_logger, "tensorboard": _tensorboard, "wandb": _wandb}[stage.machine.logger](stage)
 
     def log(split: str, row: dict) -> None:

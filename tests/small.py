@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from gpt2.common.files import write_json
-from gpt2.config.params import ClassificationParams, GPTConfig
+from gpt2.config.params import ClassificationParams, GPTConfig, MachineParams
 from gpt2.model.gpt import GPT
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
@@ -52,6 +52,7 @@ def small_model(**changes) -> GPT:
 
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
+RUN = {"machine": MachineParams(**MACHINE), "world": ALONE, "code": {}, "log": lambda split, row: None}
 
 
 def write_shards(

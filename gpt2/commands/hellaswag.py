@@ -13,8 +13,7 @@ from pathlib import Path
 from gpt2.commands.cli import Parser, check_out
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_jsonl
-from gpt2.config.schema import parse
-from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, Example, evaluate
+from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, evaluate, validated
 from gpt2.runtime.world import world
 from gpt2.sources.hellaswag import table_completions
 
@@ -27,7 +26,7 @@ def main(args: argparse.Namespace) -> None:
         if args.out.exists() and args.data.exists() and args.out.samefile(args.data):
             raise InputError(f"--out = {args.out}: expected another file than --data, which it would replace")
     with world() as here:
-        examples = read(args.data)
+        examples = validated(table_completions(args.data, str(args.data)), str(args.data))
         metrics, rows = evaluate(args.model, examples, protocols, precision=args.precision, world=here)
     if here.main:
         if args.out:
@@ -37,15 +36,6 @@ def main(args: argparse.Namespace) -> None:
             row = {name: metrics[f"{PROTOCOLS[protocol].prefix}{name}"] for name in METRICS}
             shares = [f"{row[rule]:.4f} ± {row[f'{rule}_stderr']:.4f}" for rule in ("acc", "acc_norm")]
             print(f"{protocol:12}{shares[0]:>18}{shares[1]:>18}{row['n']:>8,}{row['truncated']:>11,}")
-
-
-def read(path: Path) -> list[Example]:
-    """Reads a table as the stage download_hellaswag does. Raises InputError naming the row that is malformed."""
-    rows = enumerate(table_completions(path, str(path)), start=1)
-    examples = [parse(Example, row, f"{path}, row {number}") for number, row in rows]
-    if not examples:
-        raise InputError(f"{path}: no examples: expected at least one")
-    return examples
 
 
 def parser() -> Parser:

@@ -51,11 +51,15 @@ class Example(Section):
 
 
 def read(path: Path) -> list[Example]:
-    """Reads examples from JSON lines. Raises InputError naming the line that is malformed."""
-    examples = [parse(Example, row, f"{path}, line {line}") for line, row in enumerate(read_jsonl(path), start=1)]
-    if not examples:
-        raise InputError(f"{path}: no examples: expected at least one")
-    return examples
+    """Reads examples from JSON lines. Raises InputError naming the row that is malformed."""
+    return validated(read_jsonl(path), str(path))
+
+
+def validated(rows: list[dict], where: str) -> list[Example]:
+    """Rows as examples. Raises InputError naming the file `where` and the malformed row, or if there are no rows."""
+    if not rows:
+        raise InputError(f"{where}: no examples: expected at least one")
+    return [parse(Example, row, f"{where}, row {number}") for number, row in enumerate(rows, start=1)]
 
 
 # --- protocols -----------------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from transformers import GPT2ForSequenceClassification
 from gpt2.adapters import lora
 from gpt2.adapters.classifier import GPTClassifier, predict, save
 from gpt2.classification.finetune import Classified, finetune, freeze
-from gpt2.config.params import ClassificationParams, MachineParams
+from gpt2.config.params import ClassificationParams
 from gpt2.training.optim import learning_rate
-from tests.small import ALONE, CLASSIFICATION, MACHINE, byte_tokenizer, small_model
+from tests.small import CLASSIFICATION, RUN, byte_tokenizer, small_model
 
 LABELS = ["cold", "hot"]
 TOKENIZER = byte_tokenizer()
@@ -35,12 +35,9 @@ def finetuned(scratch, train=TRAIN, **changes) -> Classified:
         {"train": train, "val": VAL},
         LABELS,
         params(**changes),
-        machine=MachineParams(**MACHINE),
-        world=ALONE,
         seed=0,
         scratch=scratch,
-        code={},
-        log=lambda split, row: None,
+        **RUN,
     )
 
 

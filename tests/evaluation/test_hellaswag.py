@@ -200,11 +200,11 @@ def test_a_malformed_example_is_named(tmp_path, change, message):
     write_jsonl(path, [row(), {**row(), **change}])
     with pytest.raises(InputError, match=message) as caught:
         read(path)
-    assert str(caught.value).startswith(f"{path}, line 2: ")
+    assert str(caught.value).startswith(f"{path}, row 2: ")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "no examples"), ('{"ind": 7}', "line 1: ctx is missing")])
+@pytest.mark.parametrize(("text", "message"), [("", "no examples"), ('{"ind": 7}', "row 1: ctx is missing")])
 def test_an_empty_file_or_a_missing_key_is_an_error(tmp_path, text, message):
     path = tmp_path / "val.jsonl"
     path.write_text(text)

@@ -3,11 +3,11 @@
 import pytest
 
 from gpt2.adapters import lora
-from gpt2.config.params import InstructionParams, MachineParams
+from gpt2.config.params import InstructionParams
 from gpt2.instruction.finetune import Instructed, finetune
 from gpt2.instruction.responses import ResponseModel, Responses, losses
 from tests.instruction.rows import BLOCK, LONG, ROWS, TOKENIZER
-from tests.small import ALONE, MACHINE, OPTIM, small_model
+from tests.small import ALONE, OPTIM, RUN, small_model
 
 LORA = {"rank": 4, "alpha": 8.0, "targets": ["attn.c_attn", "mlp.c_fc"]}
 
@@ -25,12 +25,9 @@ def tuned(scratch, **changes) -> Instructed:
         {"train": [*ROWS * 8, LONG], "val": ROWS},
         params(**changes),
         source=scratch,
-        machine=MachineParams(**MACHINE),
-        world=ALONE,
         seed=0,
         scratch=scratch,
-        code={},
-        log=lambda split, row: None,
+        **RUN,
     )
 
 

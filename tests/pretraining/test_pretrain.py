@@ -9,7 +9,7 @@ import torch
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_json
-from gpt2.config.params import MachineParams, TrainParams
+from gpt2.config.params import TrainParams
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import openai_config
@@ -25,7 +25,7 @@ from gpt2.pretraining.pretrain import (
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.shards import TokenStream
 from gpt2.training.loss import mean_loss
-from tests.small import ALONE, MACHINE, OPTIM, byte_tokenizer, small_model, write_shards
+from tests.small import ALONE, OPTIM, RUN, byte_tokenizer, small_model, write_shards
 
 TOKENIZER = byte_tokenizer()
 
@@ -91,19 +91,7 @@ def saved(tmp_path):
 
 
 def run(model: GPT, data: TokenWindows, params: TrainParams, place: Path) -> Pretrained:
-    return pretrain(
-        model,
-        data,
-        data,
-        TOKENIZER,
-        params,
-        machine=MachineParams(**MACHINE),
-        seed=1,
-        scratch=place / "scratch",
-        code={},
-        world=ALONE,
-        log=lambda split, row: None,
-    )
+    return pretrain(model, data, data, TOKENIZER, params, seed=1, scratch=place / "scratch", **RUN)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,12 @@ KINDS = ("previous_token", "first_token", "duplicate_token", "induction", "entro
 SHAPES = {"trained": (2, 3), "initial": (3, 2)}  # layers, heads
 
 HEAT = "getComputedStyle(document.documentElement).getPropertyValue('--heat')"  # color of a weight of 1
-FIRST_PIXEL = "b => Array.from(b.firstChild.getContext('2d').getImageData(0, 0, 1, 1).data)"
+FIRST_PIXEL = """b => {
+  const copy = new OffscreenCanvas(1, 1).getContext("2d");  // Chromium warns when the page's own canvas is read twice
+  copy.drawImage(b.firstChild, 0, 0);
+  return Array.from(copy.getImageData(0, 0, 1, 1).data);
+}"""
+REDRAWN = f"([b, before]) => String(({FIRST_PIXEL})(b)) !== String(before)"
 
 
 def random_attention(n_layer: int, n_head: int, T: int, seed: int) -> np.ndarray:
@@ -306,11 +311,11 @@ def test_pages_fit_desktop_and_phone_in_both_schemes(opened, name, width, scheme
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     red, green, blue = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))
     assert (max(red, green, blue) < 60) == (scheme == "dark")
-    heat = [int(part) for part in page.evaluate(HEAT).split()]
-    assert head(page, 0, 0).evaluate(FIRST_PIXEL) == [*heat, 255]  # the first token attends only to itself
+    before = [*map(int, page.evaluate(HEAT).split()), 255]
+    assert head(page, 0, 0).evaluate(FIRST_PIXEL) == before  # the first token attends only to itself
     page.emulate_media(color_scheme={"light": "dark", "dark": "light"}[scheme])
-    page.evaluate("new Promise(requestAnimationFrame)")
-    assert head(page, 0, 0).evaluate(FIRST_PIXEL) == [*map(int, page.evaluate(HEAT).split()), 255] != [*heat, 255]
+    page.wait_for_function(REDRAWN, arg=[head(page, 0, 0).element_handle(), before])
+    assert head(page, 0, 0).evaluate(FIRST_PIXEL) == [*map(int, page.evaluate(HEAT).split()), 255]
 
 
 def test_print_has_no_controls_and_a_page_without_scripts_asks_for_them(opened):

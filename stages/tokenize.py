@@ -14,7 +14,7 @@ def main(stage: Stage) -> None:
     if not begun.exists():
         write_json(begun, stage.code)
     elif read_json(begun) != stage.code:
-        line = f"tokenization goes on, although its code has changed; to begin anew, delete {stage.scratch}"
+        line = f"tokenization continues, although its code has changed; to start over, delete {stage.scratch}"
         print(line, file=sys.stderr)
     params = stage.param("tokens")
     corpus = Corpus(stage.dep("data/raw/corpus"), params.heldout)

@@ -1,5 +1,6 @@
 """Stage download_gpt2: OpenAI's weights from the hub or from data/local/gpt2, or a manifest without weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from gpt2.common.errors import InputError
@@ -11,29 +12,27 @@ from stages.stage import Stage, run
 def main(stage: Stage) -> None:
     params = stage.param("data.gpt2")
     out = stage.out("data/models/gpt2")
-    match params.source:
-        case "hub":
-            manifest = fetch_model(params.repo, out)
-            check(out, params.repo)
-        case "local":
-            source = stage.dep("data/local/gpt2")
-            manifest = copy_model(source, out)
-            check(out, str(source))
-        case "none":
-            manifest = {"source": "none"}
+    if params.source == "none":
+        manifest = {"source": "none"}
+    else:
+        from gpt2.model import checkpoint  # imports torch, which a chain without weights need not wait for
+
+        name, get = (params.repo, fetch_model) if params.source == "hub" else (stage.dep("data/local/gpt2"), copy_model)
+        manifest = get(name, out, refusing(checkpoint.read_tokenizer, str(name)))
+        refusing(checkpoint.load, str(name))(out)
     write_json(out / "manifest.json", manifest)
 
 
-def check(directory: Path, name: str) -> None:
-    """Reads the checkpoint, so that one that later stages could not read is refused here. `name` is for messages."""
-    from gpt2.model.checkpoint import (
-        load_with_tokenizer,  # imports torch, which a chain without weights need not wait for
-    )
+def refusing(read: Callable[[Path], object], name: str) -> Callable[[Path], None]:
+    """Wraps `read`, so that its errors name `name`, which the user has set, and not the folder of the stage."""
 
-    try:
-        load_with_tokenizer(directory, "cpu")
-    except InputError as error:
-        raise InputError(f"data.gpt2: {error}".replace(str(directory), name)) from None
+    def check(directory: Path) -> None:
+        try:
+            read(directory)
+        except InputError as error:
+            raise InputError(f"data.gpt2: {error}".replace(str(directory), name)) from None
+
+    return check
 
 
 if __name__ == "__main__":

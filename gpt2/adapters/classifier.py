@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gpt2.common.errors import InputError
+from gpt2.common.model_files import check_settings
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.runtime.device import move
@@ -65,11 +66,10 @@ def save(model: GPTClassifier, labels: list[str], directory: Path) -> None:
     """Writes the model as a checkpoint for `transformers.GPT2ForSequenceClassification.from_pretrained`."""
     body = model.transformer
     config = {
-        **checkpoint.hf_config(body.config),
+        **checkpoint.hf_config(body.config, model.pad),
         "architectures": ["GPT2ForSequenceClassification"],
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},
-        "pad_token_id": model.pad,
     }
     state = {**checkpoint.to_hf(body.state_dict()), "score.weight": model.score.weight.detach().cpu().contiguous()}
     checkpoint.save_checkpoint(directory, config, state)
@@ -85,14 +85,21 @@ def load(directory: Path) -> tuple[GPTClassifier, list[str]]:
     state = checkpoint.from_hf(checkpoint.read_state(directory))
     head = state.pop("score.weight", None)
     if head is None:
-        raise InputError(f"{directory}: no classifier: its model.safetensors has no tensor score.weight")
+        raise InputError(
+            f"{directory}: no classifier: its {checkpoint.weights_path(directory).name} has no tensor score.weight"
+        )
+    path = directory / "config.json"
+    check_settings(path, raw, {"problem_type": (None, "single_label_classification")})
+    if len(head) < 2:
+        raise InputError(f"{directory}: its head has {len(head)} label: expected at least two, of which one is right")
     pad, names = raw.get("pad_token_id"), raw.get("id2label") or {}
     pad = config.vocab_size - 1 if pad is None else pad
-    if not (isinstance(pad, int) and isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
-        expected = "expected an integer and an object of strings"
-        raise InputError(f"{directory / 'config.json'}: pad_token_id = {pad!r}, id2label = {names!r}: {expected}")
+    if not (isinstance(pad, int) and 0 <= pad < config.vocab_size):
+        raise InputError(f"{path}: pad_token_id = {pad!r}: expected the id of a token")
+    if not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
+        raise InputError(f"{path}: id2label = {names!r}: expected an object of strings")
     with torch.device("meta"):  # the parameters come from the file
         model = GPTClassifier(GPT(config), len(head), pad)
     state = {f"transformer.{name}": tensor for name, tensor in state.items()} | {"score.weight": head}
-    checkpoint.load_state(model, state, directory / "model.safetensors")
+    checkpoint.load_state(model, state, checkpoint.weights_path(directory))
     return model.eval(), [names.get(str(number), f"LABEL_{number}") for number in range(len(head))]

@@ -70,7 +70,7 @@ def words(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
 @torch.inference_mode()
 def neighbor_rows(name: str, model: GPT, tokenizer: Tokenizer, ids: list[int]) -> list[dict]:
     """One row for each of the five nearest neighbors of each token by cosine similarity, the nearest first."""
-    unit = F.normalize(model.wte.weight, dim=1)  # (V, C)
+    unit = F.normalize(model.wte.weight[: tokenizer.vocab_size], dim=1)  # (V, C), without rows that pad the table
     cosine = unit[ids] @ unit.t()  # (N, V)
     cosine[torch.arange(len(ids)), ids] = -torch.inf
     values, others = (part[:, :NEIGHBORS].tolist() for part in cosine.sort(dim=1, descending=True, stable=True))
@@ -91,7 +91,7 @@ def neighbor_rows(name: str, model: GPT, tokenizer: Tokenizer, ids: list[int]) -
 
 def norm_rows(name: str, norms: np.ndarray, tokenizer: Tokenizer) -> list[dict]:
     """One row for each of the tokens with the smallest and the largest norms (V,), the most extreme first."""
-    order = np.argsort(norms, kind="stable")
+    order = np.argsort(norms[: tokenizer.vocab_size], kind="stable")
     return [
         {
             "model": name,

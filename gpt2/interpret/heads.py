@@ -78,7 +78,7 @@ def read_attention(
     Nothing precedes a prompt. Texts go through the model one by one, because all weights of a large model take much
     memory.
     """
-    repeated = repeated_tokens(model.config.vocab_size, model.config.block_size, seed)  # (N, 2P)
+    repeated = repeated_tokens(tokenizer.eot, model.config.block_size, seed)  # (N, 2P)
     attentions, on_text = [], []
     for ids in prompts:
         weights = capture(model, torch.tensor([ids]))[:, 0]  # (L, H, T, T)

@@ -75,12 +75,12 @@ def mean_scores(scores: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([score[name] for score in scores]).mean(0) for name in scores[0]}
 
 
-def repeated_tokens(vocab_size: int, block_size: int, seed: int) -> Tensor:
-    """Random sequences of P tokens, each repeated once: (N, 2P). Within a sequence all tokens differ, and none is the
-    last id of the vocabulary, <|endoftext|>."""
-    period = min(RANDOM_TOKENS, block_size // 2, vocab_size - 1)
+def repeated_tokens(eot: int, block_size: int, seed: int) -> Tensor:
+    """Random sequences of P tokens, each repeated once: (N, 2P). Within a sequence all tokens differ, and all come
+    before `eot`, the id of <|endoftext|>."""
+    period = min(RANDOM_TOKENS, block_size // 2, eot)
     generator = torch.Generator().manual_seed(seed)
-    rows = [torch.randperm(vocab_size - 1, generator=generator)[:period] for _ in range(RANDOM_SEQUENCES)]
+    rows = [torch.randperm(eot, generator=generator)[:period] for _ in range(RANDOM_SEQUENCES)]
     return torch.stack(rows).repeat(1, 2)
 
 

@@ -77,17 +77,18 @@ class CausalSelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers, four times as wide inside, with the tanh form of GELU (Hendrycks and Gimpel 2016)."""
+    """Two layers, by default four times as wide inside, with the tanh form of GELU (Hendrycks and Gimpel 2016)."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        n_inner = config.n_inner or 4 * config.n_embd
+        self.c_fc = nn.Linear(config.n_embd, n_inner)
+        self.c_proj = nn.Linear(n_inner, config.n_embd)
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, T, C) to (B, T, C), each position independently."""
-        hidden = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, 4C)
+        hidden = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, n_inner)
         return self.resid_dropout(self.c_proj(hidden))
 
 

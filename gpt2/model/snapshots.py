@@ -28,9 +28,11 @@ def snapshot_directory(directory: Path, step: int) -> Path:
 
 
 def write_manifest(directory: Path, snapshots: list[Snapshot], step: int, tokens: int) -> None:
-    """Writes the manifest of the snapshots in `directory`; `step` and `tokens` are those of the final model."""
-    ordered = sorted(snapshots, key=lambda snapshot: snapshot.step)
-    rows = [{"step": s.step, "tokens": s.tokens, "directory": s.directory.name} for s in ordered]
+    """Writes the manifest of the snapshots, in the order of their steps, in `directory`.
+
+    `step` and `tokens` are those of the final model.
+    """
+    rows = [{"step": s.step, "tokens": s.tokens, "directory": s.directory.name} for s in snapshots]
     write_json(directory / "manifest.json", {"step": step, "tokens": tokens, "snapshots": rows})
 
 

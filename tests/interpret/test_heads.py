@@ -43,7 +43,7 @@ def attention(model) -> ModelAttention:
 def test_scores_are_means_over_texts(model, attention):
     expected = torch.stack([scores.entropy(captured(model, text)) for text in PROMPTS]).mean(0)
     np.testing.assert_allclose(attention.scores["entropy"], expected.numpy(), rtol=1e-5)
-    repeated = scores.capture(model, scores.repeated_tokens(257, 16, seed=0))
+    repeated = scores.capture(model, scores.repeated_tokens(256, 16, seed=0))
     expected = scores.repetition_scores(repeated)["induction"].mean(1)
     np.testing.assert_allclose(attention.scores["induction"], expected.numpy(), rtol=1e-4)
     assert all(

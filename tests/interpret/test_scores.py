@@ -73,14 +73,14 @@ def test_entropy_of_two_equal_shares_is_one_bit():
     assert scores.entropy(head).item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("vocab_size", "block_size", "period"), [(4096, 256, 50), (4096, 16, 8), (6, 256, 5)])
-def test_random_tokens_repeat_once_and_differ_within_a_period(vocab_size, block_size, period):
-    idx = scores.repeated_tokens(vocab_size, block_size, seed=3)
+@pytest.mark.parametrize(("eot", "block_size", "period"), [(4095, 256, 50), (4095, 16, 8), (5, 256, 5)])
+def test_random_tokens_repeat_once_and_differ_within_a_period(eot, block_size, period):
+    idx = scores.repeated_tokens(eot, block_size, seed=3)
     assert idx.shape == (scores.RANDOM_SEQUENCES, 2 * period)
     assert (idx[:, :period] == idx[:, period:]).all()
     assert all(len(set(row.tolist())) == period for row in idx)
-    assert idx.max() < vocab_size - 1  # <|endoftext|> is left out
-    assert (idx == scores.repeated_tokens(vocab_size, block_size, seed=3)).all()
+    assert idx.max() < eot  # <|endoftext|> is left out
+    assert (idx == scores.repeated_tokens(eot, block_size, seed=3)).all()
 
 
 # --- rollout -------------------------------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ from gpt2.model.snapshots import Snapshot, read_snapshots, snapshot_directory, w
 
 
 def test_the_manifest_gives_the_snapshots_in_order_and_then_the_final_model(tmp_path):
-    kept = [Snapshot(step, step * 64, snapshot_directory(tmp_path, step)) for step in (100, 0, 20)]
+    kept = [Snapshot(step, step * 64, snapshot_directory(tmp_path, step)) for step in (0, 20, 100)]
     write_manifest(tmp_path, kept, step=600, tokens=38_400)
     final = Path("data/models/pretrain")
-    assert read_snapshots(tmp_path, final) == [kept[1], kept[2], kept[0], Snapshot(600, 38_400, final)]
+    assert read_snapshots(tmp_path, final) == [*kept, Snapshot(600, 38_400, final)]
 
 
 def test_a_run_without_snapshots_has_its_final_model(tmp_path):

@@ -35,9 +35,9 @@ class LoRALinear(nn.Module):
 
     def merged(self) -> nn.Linear:
         """A plain layer with the same output: W + (alpha / r) B A, summed in float64 and rounded once."""
-        update = self.scale * self.lora_B.double() @ self.lora_A.double()  # (O, I)
+        update = self.scale * self.lora_B.cpu().double() @ self.lora_A.cpu().double()  # (O, I)
         plain = copy.deepcopy(self.base)
-        plain.weight.copy_(self.base.weight.double() + update)
+        plain.weight.copy_(self.base.weight.cpu().double() + update)
         return plain
 
 
@@ -65,10 +65,12 @@ def merge(model: GPT) -> dict[str, LoRALinear]:
     return merged
 
 
-def save_adapter(merged: dict[str, LoRALinear], params: LoRAParams, directory: Path, base: str) -> None:
+def save_adapter(
+    merged: dict[str, LoRALinear], params: LoRAParams, directory: Path, base: str, revision: str | None = None
+) -> None:
     """Writes the adapters that `merge` returned for `peft.PeftModel.from_pretrained`.
 
-    `base` is the directory of the frozen model.
+    `base` is the frozen model: a directory, or the name of a repository on the hub, of which `revision` is a commit.
     """
     state = {}
     for name, adapter in merged.items():
@@ -83,6 +85,7 @@ def save_adapter(merged: dict[str, LoRALinear], params: LoRAParams, directory: P
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": base,
+            "revision": revision,
             "r": params.rank,
             "lora_alpha": params.alpha,
             "lora_dropout": 0.0,

@@ -17,9 +17,16 @@ from gpt2.config.params import ClassificationParams, MachineParams
 from gpt2.model.gpt import GPT
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.training.card import Card, Metric, shape
 from gpt2.training.history import History
 from gpt2.training.optim import fine_tuning
 from gpt2.training.trainer import Trainer, trainable_parameters
+
+CODE = """\
+from transformers import pipeline
+
+classifier = pipeline("text-classification", model=".")  # the folder of this file
+print(classifier("Draws the nodes of a graph.", truncation=True))"""
 
 
 @dataclass
@@ -81,6 +88,26 @@ def finetune(
         **sizes,
     }
     return Classified(model, history, metrics)
+
+
+def card(done: Classified, labels: list[str], params: ClassificationParams, made_from: list[dict]) -> Card:
+    """The model card."""
+    config, metrics = done.model.transformer.config, done.metrics
+    trained = f"{metrics['trainable_parameters']:,} parameters (`trainable: {params.trainable}`)"
+    return Card(
+        title="GPT-2, a classifier",
+        about=f"{shape(done.model, config)} A linear head on the last token predicts one of {len(labels)} labels: "
+        f"{', '.join(labels)}. Fine-tuning changed {trained} in {done.history.step:,} steps of {params.batch_size} "
+        f"texts. The weights are those of step {metrics['best_step']:,}, which had the lowest validation loss.",
+        task="text-classification",
+        code=CODE,
+        advice=f"It reads at most the first {config.block_size:,} tokens of a text.",
+        made_from=made_from,
+        metrics=[
+            Metric("accuracy", "accuracy", metrics["val_accuracy"]),
+            Metric("loss", "validation loss, nats per text", metrics["val_loss"]),
+        ],
+    )
 
 
 def freeze(model: GPTClassifier, params: ClassificationParams) -> None:

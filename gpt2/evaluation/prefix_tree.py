@@ -105,7 +105,7 @@ def log_likelihoods(model: GPT, trees: list[PrefixTree]) -> list[list[float]]:
             for rows, row_targets in zip(predictors.split(HEAD_TOKENS), targets.split(HEAD_TOKENS), strict=True)
         ]
     )  # (N,)
-    sums = iter([ending.sum().item() for ending in scores.double().cpu().split([len(e) for e in endings])])
+    sums = iter([ending.sum().item() for ending in scores.cpu().double().split([len(e) for e in endings])])
     return [[next(sums) for _ in tree.endings] for tree in trees]
 
 

@@ -14,21 +14,26 @@ from torch import Tensor, nn
 from gpt2.common.errors import InputError
 from gpt2.config.params import GPTConfig, MachineParams, TrainParams
 from gpt2.generation.generate import complete
-from gpt2.generation.sampling import Sampling
-from gpt2.model.checkpoint import load_with_tokenizer, save
+from gpt2.model.checkpoint import load_with_tokenizer, save_with_tokenizer
 from gpt2.model.gpt import GPT
 from gpt2.model.snapshots import Snapshot, snapshot_directory
+from gpt2.pretraining.sampling import GENERATION, SAMPLING
 from gpt2.runtime.device import peak_flops, peak_memory
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.shards import TokenStream
+from gpt2.training.card import Card, Metric, shape
 from gpt2.training.history import History
 from gpt2.training.loss import mean_loss
 from gpt2.training.trainer import Trainer
 
 SNAPSHOTS = "snapshots"  # folder of unfinished work
-SHOWN = Sampling(temperature=0.8, top_k=50)  # how the texts are drawn that training prints
-SHOWN_TOKENS = 32  # their length
+CODE = """\
+from transformers import pipeline
+
+generator = pipeline("text-generation", model=".")  # the folder of this file
+print(generator("Returns the")[0]["generated_text"])"""
+SHOWN_TOKENS = 32  # length of the texts that training prints
 
 
 @dataclass
@@ -114,7 +119,7 @@ def pretrain(
 
     Snapshots are written to `scratch / SNAPSHOTS`. Trainer explains `code`, `log` and `start`.
     """
-    frequencies = val_data.frequencies(model.config.vocab_size)
+    frequencies = val_data.frequencies(tokenizer.vocab_size)
     bits, kept = bits_per_byte(frequencies, tokenizer), snapshot_steps(params)
 
     def evaluate(model: nn.Module, batch_size: int) -> dict[str, float]:
@@ -122,7 +127,7 @@ def pretrain(
         return {"loss": loss, "bits_per_byte": loss * bits}
 
     def show(model: nn.Module, step: int) -> None:
-        text = complete(model, tokenizer, "", SHOWN_TOKENS, SHOWN, seed=seed)
+        text = complete(model, tokenizer, "", SHOWN_TOKENS, SAMPLING, seed=seed)
         print(f"step {step} writes: {text!r}", file=sys.stderr)
 
     trainer = Trainer(
@@ -161,15 +166,14 @@ def snapshot_steps(params: TrainParams) -> list[int]:
 def _keep_snapshot(steps: list[int], tokenizer: Tokenizer, scratch: Path, model: GPT, step: int) -> None:
     """Writes the model and its tokenizer if the step is one of `steps`."""
     if step in steps:
-        directory = snapshot_directory(scratch / SNAPSHOTS, step)
-        save(model, directory)
-        tokenizer.save(directory, model.config.block_size)
+        save_with_tokenizer(model, tokenizer, snapshot_directory(scratch / SNAPSHOTS, step), GENERATION)
 
 
 def _announce(trainer: Trainer, params: TrainParams, machine: MachineParams) -> None:
     """Says what a user may not expect before a long run."""
     if not trainer.resolved["compiled"]:
-        reason = "machine.compile is never" if machine.compile == "never" else "no C++ compiler or no Python.h"
+        missing = "no C++ compiler or no Python.h" if sys.platform == "linux" else "auto compiles only on Linux"
+        reason = "machine.compile is never" if machine.compile == "never" else missing
         print(f"training without torch.compile: {reason}", file=sys.stderr)
     if steps := snapshot_steps(params):
         megabytes = 4 * _size(trainer.model) / 1e6
@@ -187,7 +191,7 @@ def metrics(model: GPT, history: History, frequencies: np.ndarray, bits: float, 
     return {
         "init": params.init,
         "initial_loss": initial,
-        "train_loss": sum(row["loss"] for row in last) / len(last) if last else None,
+        "train_loss": math.fsum(row["loss"] for row in last) / len(last) if last else None,
         "val_loss": final,
         "initial_bits_per_byte": initial * bits,
         "val_bits_per_byte": final * bits,
@@ -198,6 +202,26 @@ def metrics(model: GPT, history: History, frequencies: np.ndarray, bits: float, 
         "parameters": _size(model),
         **model.config.model_dump(include={"vocab_size", "block_size", "n_layer", "n_head", "n_embd"}),
     }
+
+
+def card(model: GPT, metrics: dict, made_from: list[dict]) -> Card:
+    """The model card of a run with these metrics."""
+    origin = "random weights" if metrics["init"] == "scratch" else "the weights in the table below"
+    learned = f"it learned to predict the next token: {metrics['steps']:,} steps, {metrics['tokens']:,} tokens"
+    trained = learned if metrics["steps"] else "it was not trained"
+    return Card(
+        title="GPT-2, pretrained",
+        about=f"{shape(model, model.config)} Starting from {origin}, {trained}.",
+        task="text-generation",
+        code=CODE,
+        advice="`generation_config.json` has the default settings. A prompt and its continuation must fit the context.",
+        made_from=made_from,
+        metrics=[
+            Metric("loss", "validation loss, nats per token", metrics["val_loss"]),
+            Metric("perplexity", "perplexity per token", math.exp(metrics["val_loss"])),
+            Metric("bits_per_byte", "bits per byte of text", metrics["val_bits_per_byte"]),
+        ],
+    )
 
 
 def bits_per_byte(frequencies: np.ndarray, tokenizer: Tokenizer) -> float:
@@ -225,19 +249,20 @@ def flops_per_token(config: GPTConfig, parameters: int) -> float:
 
 
 def throughput(trainer: Trainer) -> dict:
-    """The speed of a finished run, over all processes; null if no step was timed or the device's peak is unknown."""
+    """The speed of a finished run, over all processes; null where no step was timed, or a peak is unknown."""
     history, world = trainer.history, trainer.world
     speed = history.timed_targets / history.seconds if history.seconds else None
-    peak = peak_flops(world.device)
+    peak, memory = peak_flops(world.device), peak_memory(world.device)
     tf32 = world.device.type == "cuda" and trainer.resolved["precision"] == "float32"
     return {
         "tokens_per_second": speed and round(speed, 1),
         "model_flops_utilization": speed and peak and round(speed * trainer.flops_per_token / (peak * world.size), 4),
-        "peak_memory_mb": round(peak_memory(world.device) / 1e6),  # peak of the main process
+        "peak_memory_mb": memory and round(memory / 1e6),  # peak of the main process
         "seconds": round(history.seconds, 1),
         **trainer.conditions,
         "precision": "tf32" if tf32 else trainer.resolved["precision"],
         "code_changed_at_step": history.code_changed_at_step,
+        "conditions_changed_at_step": history.conditions_changed_at_step,
     }
 
 

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 
 from gpt2.generation.generate import continuations, encode_prompt
-from gpt2.generation.sampling import Sampling
 from gpt2.model.gpt import GPT
+from gpt2.pretraining.sampling import SAMPLING
 from gpt2.tokenizer.tokenizer import Tokenizer
-
-SAMPLING = Sampling(temperature=0.8, top_k=50)
 
 
 def write_samples(

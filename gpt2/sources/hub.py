@@ -22,6 +22,7 @@ from huggingface_hub import (
     get_hf_file_metadata,
     hf_hub_download,
     hf_hub_url,
+    metadata_load,
     snapshot_download,
 )
 from huggingface_hub.errors import (
@@ -58,8 +59,22 @@ class Repository:
             self.paths = sorted(file.path for file in get_cached_repo_tree(**about, revision=self.commit))
 
     def record(self) -> dict:
-        """How a manifest begins: the repository, the revision that was asked for, and its commit."""
-        return {"source": "hub", "repo": self.name, "revision": self.revision, "commit": self.commit}
+        """How a manifest begins: the repository, the revision that was asked for, its commit and its license."""
+        revisions = {"revision": self.revision, "commit": self.commit}
+        return {"source": "hub", "repo": self.name, **revisions, "license": self._license()}
+
+    def _license(self) -> str | list[str] | None:
+        """The license that the card declares: one or several of the hub's names; None if there is none."""
+        if "README.md" not in self.paths:
+            return None
+        card = self.download("README.md")
+        try:
+            declared = (metadata_load(card) or {}).get("license")
+        except Exception:  # anyone may write a card, and YAML has many errors
+            return None
+        if isinstance(declared, list) and all(isinstance(name, str) for name in declared):
+            return sorted(declared)
+        return declared if isinstance(declared, str) else None
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
         """The paths that are, or match, one of the patterns, sorted; `*` matches across folders.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2ForSequenceClassification
+from transformers import GPT2Config, GPT2ForSequenceClassification, pipeline
 
 from gpt2.adapters.classifier import GPTClassifier, load, padded, predict, save
 from gpt2.common.errors import InputError
@@ -37,6 +37,19 @@ def test_transformers_loads_it_with_equal_logits_in_a_padded_batch(tmp_path):
     assert theirs.config.id2label == {0: "cold", 1: "hot"}
     again, labels = load(tmp_path)
     assert torch.equal(again(ids), ours(ids)) and labels == LABELS and not again.training
+
+
+def test_a_batch_in_a_pipeline_gives_the_labels_of_single_texts_and_ours(tmp_path):
+    ours, texts = classifier(), ["a", "warm as toast", "x" * CONFIG.block_size, "ice", "b", "hot", "cold", "1, 2", "7"]
+    save(ours, LABELS, tmp_path)
+    TOKENIZER.save(tmp_path, CONFIG.block_size, padding_side="right")
+    label = pipeline("text-classification", model=str(tmp_path), device="cpu", top_k=None)
+    together, alone = label(texts, batch_size=8), [label([text])[0] for text in texts]
+    shares = np.exp(predict(ours, [TOKENIZER.encode(text) for text in texts], batch_size=8))
+    for rows, single, share in zip(together, alone, shares, strict=True):
+        found, expected = ({row["label"]: row["score"] for row in scores} for scores in (rows, single))
+        assert found == pytest.approx(expected, abs=1e-5)
+        assert found == pytest.approx(dict(zip(LABELS, share, strict=True)), abs=1e-5)
 
 
 @torch.no_grad()

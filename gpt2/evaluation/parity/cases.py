@@ -62,7 +62,7 @@ def metrics(cases: Sequence[Case]) -> dict:
 
     def match(kind: str) -> float:
         group = [case for case in cases if case.kind == kind]
-        return 1 - sum(case.value * case.compared for case in group) / sum(case.compared for case in group)
+        return 1 - math.fsum(case.value * case.compared for case in group) / sum(case.compared for case in group)
 
     return {
         "max_abs_logit_diff": largest("logits"),

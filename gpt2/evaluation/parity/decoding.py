@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from gpt2.evaluation.parity.cases import Case
 from gpt2.evaluation.parity.forward import left_padded
@@ -64,7 +65,7 @@ def their_tokens(pair: Pair, ids: Tensor, mask: Tensor, new_tokens: int, **setti
 
     No token ends a text, so that all texts have the same length.
     """
-    pair.theirs.generation_config.eos_token_id = None
+    pair.theirs.generation_config = GenerationConfig()  # not the settings of its checkpoint
     options = {"max_new_tokens": new_tokens, "use_cache": True, "pad_token_id": 0, **settings}
     return pair.theirs.generate(ids, attention_mask=mask, **options)[:, ids.size(1) :]
 

@@ -46,11 +46,12 @@ def experiment(directory: Path, tokens: int, seed: int) -> tuple[list[dict], Cas
     `all` if the pipeline got no settings), the settings in force, the comparison of the texts (`outcome`), the number
     of characters that they share after the prompt (`same`), and both texts.
     """
-    from transformers import pipeline
+    from transformers import GenerationConfig, pipeline
 
     silence_transformers()
     theirs = pipeline("text-generation", model=str(directory), device="cpu")
     model, tokenizer = load_with_tokenizer(directory, "cpu")
+    theirs.model.generation_config = GenerationConfig(eos_token_id=tokenizer.eot)  # not the checkpoint's own settings
     rows, matched = [], []
     for text in PROMPTS:
         prompt = tokenizer.decode(tokenizer.encode(text)[:tokens])  # so that it fits the context

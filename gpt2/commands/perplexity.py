@@ -2,10 +2,10 @@
 
     python -m gpt2 perplexity --model data/models/pretrain book.txt
     python -m gpt2 perplexity --model data/models/pretrain data/raw/corpus/part.parquet --column text
-    gunzip -c book.txt.gz | python -m gpt2 perplexity --model data/models/pretrain -
+    tail -n 1000 book.txt | python -m gpt2 perplexity --model data/models/pretrain -
 
 Each row of a table (parquet, JSON, csv, tsv) is one document, and documents are scored independently, so that the order
-of rows does not matter. Any other file is one document.
+of rows does not matter. Any other file is one document. Files may be compressed (.gz, .bz2, .xz, .zst).
 """
 
 import argparse
@@ -14,18 +14,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpt2.commands.cli import Parser
+from gpt2.commands.cli import PROGRAM, Parser, add_device
 from gpt2.common.errors import InputError
 from gpt2.common.progress import bar
 from gpt2.evaluation.perplexity import score
 from gpt2.model.checkpoint import load_with_tokenizer
-from gpt2.runtime.device import autocast_dtype
+from gpt2.runtime.device import autocast_dtype, choose_device
 from gpt2.sources.tables import SUFFIXES, is_table, read_rows, text_of, with_column
+from gpt2.sources.text import PLAIN, format_of, opened
+from gpt2.sources.text import documents as plain_text
 
 
 def main(args: argparse.Namespace) -> None:
     """Runs the command."""
-    model, tokenizer = load_with_tokenizer(args.model)
+    model, tokenizer = load_with_tokenizer(args.model, choose_device(args.device))
     block_size = model.config.block_size
     stride = block_size // 2 if args.stride is None else args.stride
     if block_size < 2:
@@ -66,22 +68,19 @@ def documents(path: Path, column: str | None) -> Iterator[str]:
     elif column is not None:
         raise InputError(f"--column = {column!r}: only tables have columns ({', '.join(SUFFIXES)}), not {path}")
     else:
-        if path.suffix not in ("", ".txt", ".md"):
+        if format_of(path) not in ("", *PLAIN):
             print(f"note: {path} is read as one text; tables end in {', '.join(SUFFIXES)}", file=sys.stderr)
-        with open("/dev/stdin" if str(path) == "-" else path, encoding="utf-8-sig", newline="") as file:
-            try:
-                yield file.read()
-            except UnicodeDecodeError:
-                raise InputError(f"{path}: not UTF-8: expected a text, or a table ({', '.join(SUFFIXES)})") from None
+        yield from plain_text(sys.stdin.buffer if str(path) == "-" else opened(path), str(path), "file")
 
 
 def parser() -> Parser:
-    parser = Parser(prog="python -m gpt2 perplexity", description="Measures how well a model predicts texts.")
+    parser = Parser(prog=f"{PROGRAM} perplexity", description="Measures how well a model predicts texts.")
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
     add("file", type=Path, metavar="FILE", help="a text, a table with one document per row, or - for standard input")
     add("--column", metavar="NAME", help="the column of a table that contains the texts; default: text")
     add("--stride", type=int, metavar="N", help="tokens that each window adds; default: half the model's context")
     add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="precision of matrix products")
+    add_device(parser)
     add("--json", action="store_true", help="print one JSON object")
     return parser

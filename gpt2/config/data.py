@@ -32,9 +32,12 @@ class CorpusParams(Section):
     """hub: a split of the configuration"""
     files: Paths | None = None
     """paths or globs, one or a list. hub: files of the repository to read in place of config and split; local: files
-    below data/local/corpus; blank: every table there"""
+    below data/local/corpus; blank: every table and every .txt there"""
     text_column: Text = "text"
-    """hub and local: the column that contains the text"""
+    """hub and local: the column of a table that contains the text"""
+    documents: Literal["file", "paragraph"] = "file"
+    """hub and local: what is a document in plain text (.txt, .md): the whole file, or each paragraph between blank
+    lines"""
     max_documents: PositiveInt | None = None
     """hub and local: maximum number of documents to read; blank: all"""
     max_tokens: PositiveInt | None = None
@@ -53,9 +56,9 @@ class ExamplesParams(Section):
     train: Text = "train"
     """the examples to train on. hub: a split; local: a path or glob below the set's folder in data/local"""
     val: Text | None = None
-    """the examples for validation, as for train; blank: 5% of train"""
+    """the examples for validation, as for train; blank: 5% of train, at least one"""
     test: Text | None = None
-    """the examples to test on, as for train; blank: 5% of train"""
+    """the examples to test on, as for train; blank: 5% of train, at least one"""
     max_train: PositiveInt | None = None
     """maximum number of training examples; blank: all"""
     max_eval: PositiveInt | None = None
@@ -71,6 +74,9 @@ class InstructionColumns(Section):
     """column of the text that the instruction is about; blank: no such column"""
     output: Text = "output"
     """column of the answer"""
+    messages: Text | None = None
+    """column of conversations, which takes the place of the other three: lists of turns {role, content} or {from,
+    value}; blank: no such column"""
 
 
 class InstructionsDataParams(ExamplesParams):
@@ -147,4 +153,5 @@ class TokensParams(Section):
     shard_tokens: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 1_000_000
     """maximum number of tokens per file"""
     heldout: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    """share of documents for validation if the corpus has no splits; at least one document"""
+    """share of the text for validation if the corpus has no splits: whole documents, at least one; or blocks within
+    documents, where a few long documents make up the corpus"""

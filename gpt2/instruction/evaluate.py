@@ -10,8 +10,8 @@ from gpt2.config.params import ResponsesParams
 from gpt2.generation.generate import continuations
 from gpt2.generation.sampling import GREEDY
 from gpt2.instruction import judge
-from gpt2.instruction.alpaca import prompt
-from gpt2.instruction.responses import ResponseModel, Responses, losses
+from gpt2.instruction.alpaca import question
+from gpt2.instruction.responses import ResponseModel, Responses, encode, losses
 from gpt2.model.gpt import GPT
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
@@ -45,10 +45,11 @@ def evaluate(
     """
     data = Responses(rows, tokenizer, tuned.config.block_size, source)
     examples = data.rows[: params.examples]
+    questions = list(map(question, examples))
     before = answer(base, tokenizer, examples, params.max_new_tokens, batch_size)
-    scores_before = judge.scores(params.judge, examples, before, seed)  # a wrong address fails here, before most work
+    scores_before = judge.scores(params.judge, questions, before, seed)  # a wrong address fails here, before most work
     after = answer(tuned, tokenizer, examples, params.max_new_tokens, batch_size)
-    scores_after = judge.scores(params.judge, examples, after, seed)
+    scores_after = judge.scores(params.judge, questions, after, seed)
     loss_before, loss = (losses(ResponseModel(model), data, batch_size, world) for model in (base, tuned))
     metrics = {
         "test_loss_before": loss_before["loss"],
@@ -56,20 +57,20 @@ def evaluate(
         "test_bits_per_byte_before": loss_before["bits_per_byte"],
         "test_bits_per_byte": loss["bits_per_byte"],
         "test_examples": len(data),
-        **_matches([row["output"].strip() for row in examples], before, after),
+        **_matches([row["output"].strip() for row in questions], before, after),
         "skipped_test": data.skipped,
         **judge.metrics(params.judge, scores_before, scores_after),
     }
     columns = {"base": before, "tuned": after, "base_score": scores_before, "tuned_score": scores_after}
-    return Evaluated(metrics, _table(examples, columns))
+    return Evaluated(metrics, _table(questions, columns))
 
 
 def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], new_tokens: int, batch_size: int) -> list[str]:
-    """The model's greedy response to each row: at most `new_tokens` tokens, stripped of white space.
+    """The model's greedy last response of each row: at most `new_tokens` tokens, stripped of white space.
 
     Batches hold prompts of similar length, because each prompt needs its own cache.
     """
-    prompts = [tokenizer.encode(prompt(row["instruction"], row["input"])) for row in rows]
+    prompts = [_prompt(row, tokenizer) for row in rows]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers = [""] * len(prompts)
     for first in bar(range(0, len(order), batch_size), desc="answers", unit="batch"):
@@ -78,6 +79,12 @@ def answer(model: GPT, tokenizer: Tokenizer, rows: list[dict], new_tokens: int, 
         for i, ids in zip(chunk, responses, strict=True):
             answers[i] = tokenizer.decode(ids).strip()
     return answers
+
+
+def _prompt(row: dict, tokenizer: Tokenizer) -> list[int]:
+    """The token ids before the last answer."""
+    *earlier, (last, _) = encode(row, tokenizer)
+    return [id for before, answer in earlier for id in before + answer] + last
 
 
 def rouge_l(expected: list[str], given: list[str]) -> np.ndarray:

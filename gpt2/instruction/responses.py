@@ -4,6 +4,7 @@ Shapes: B batch, T time, S scored positions of a batch, C channels.
 """
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,33 +12,50 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from gpt2.common.errors import InputError
-from gpt2.instruction.alpaca import prompt
+from gpt2.instruction.alpaca import exchanges
 from gpt2.model.gpt import GPT, IGNORE, summed_cross_entropy
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.training.loss import mean_loss
 
 
+def encode(row: dict, tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
+    """Per answer of a row: the ids of the text before it, and its own ids with those of <|endoftext|>."""
+    return [(tokenizer.encode(before), [*tokenizer.encode(answer), tokenizer.eot]) for before, answer in exchanges(row)]
+
+
 class Responses:
     """Instructions with their responses as samples; only the response and the `<|endoftext|>` after it are scored."""
 
-    def __init__(self, rows: list[dict], tokenizer: Tokenizer, block_size: int, where: str):
-        """Leaves out examples longer than the context, and counts them in `skipped`. Raises InputError if none is left,
+    def __init__(
+        self,
+        rows: list[dict],
+        tokenizer: Tokenizer,
+        block_size: int,
+        where: str,
+        answers: Literal["last", "all"] = "last",
+    ):
+        """`answers`: which of a conversation are scored.
+
+        Leaves out examples longer than the context, and counts them in `skipped`. Raises InputError if none is left,
         naming `where`."""
         self.pad, self.skipped = tokenizer.eot, 0
-        self.samples: list[tuple[list[int], int]] = []  # token ids, and how many of them belong to the prompt
+        self.samples: list[tuple[list[int], list[int]]] = []  # token ids, and the same with IGNORE where not scored
         self.rows = []
-        self.bytes = 0  # of the responses
+        self.bytes = 0  # of the scored responses
         for row in rows:
-            prompt_ids = tokenizer.encode(prompt(row["instruction"], row["input"]))
-            response_ids = [*tokenizer.encode(row["output"]), tokenizer.eot]
-            ids = prompt_ids + response_ids
+            ids, targets = [], []
+            pairs = encode(row, tokenizer)
+            for number, (before, answer) in enumerate(pairs, start=1):
+                scored = answers == "all" or number == len(pairs)
+                ids += before + answer
+                targets += [IGNORE] * len(before) + (answer if scored else [IGNORE] * len(answer))
             if len(ids) > block_size + 1:
                 self.skipped += 1
                 continue
-            self.samples.append((ids, len(prompt_ids)))
+            self.samples.append((ids, targets))
             self.rows.append(row)
-            self.bytes += int(tokenizer.byte_lengths[response_ids].sum())
+            self.bytes += int(tokenizer.byte_lengths[[id for id in targets if id != IGNORE]].sum())
         if not self.samples:
             raise InputError(f"{where}: contains no example that fits the model's context of {block_size} tokens")
         self.lengths = np.array([len(ids) for ids, _ in self.samples])
@@ -46,19 +64,18 @@ class Responses:
         return len(self.samples)
 
     def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Inputs and targets (B, T), padded on the right. Prompt and padding have the target IGNORE."""
-        inputs, targets = [], []
-        for tokens, prompt_length in (self.samples[i] for i in ids):
-            inputs.append(torch.tensor(tokens[:-1]))
-            targets.append(torch.tensor([IGNORE] * (prompt_length - 1) + tokens[prompt_length:]))
+        """Inputs and targets (B, T), padded on the right. What is not scored, and padding, has the target IGNORE."""
+        samples = [self.samples[i] for i in ids]
         return (
-            pad_sequence(inputs, batch_first=True, padding_value=self.pad),
-            pad_sequence(targets, batch_first=True, padding_value=IGNORE),
+            pad_sequence(
+                [torch.tensor(tokens[:-1]) for tokens, _ in samples], batch_first=True, padding_value=self.pad
+            ),
+            pad_sequence([torch.tensor(targets[1:]) for _, targets in samples], batch_first=True, padding_value=IGNORE),
         )
 
     def targets(self, ids: np.ndarray) -> int:
-        """The response tokens, including the end of each response."""
-        return sum(len(self.samples[i][0]) - self.samples[i][1] for i in ids)
+        """The scored tokens, including the end of each response."""
+        return sum(len(self.samples[i][1]) - self.samples[i][1].count(IGNORE) for i in ids)
 
 
 class ResponseModel(nn.Module):

@@ -1,8 +1,9 @@
 """Text from the hub or from files in data/local as the pretraining corpus: one parquet file for each file that is read.
 
-The texts become the column `text`. The other columns of parquet files are kept, except for a column `split`, which in
-the corpus would mark what is held out of training, and for a column `text` that is not the text column. A text that is
-missing becomes an empty one, which tokenization leaves out and counts.
+A plain text is one document or, with `documents: paragraph`, one per paragraph. The texts of tables become the column
+`text`. The other columns of parquet files are kept, except for a column `split`, which in the corpus would mark what is
+held out of training, and for a column `text` that is not the text column. A text that is missing becomes an empty one,
+which tokenization leaves out and counts.
 """
 
 import math
@@ -21,7 +22,8 @@ from gpt2.common.files import replacing, write_json
 from gpt2.common.progress import bar
 from gpt2.config.data import CorpusParams
 from gpt2.sources.files import file_record, locate
-from gpt2.sources.tables import check_columns, open_parquet, read_rows, text_of, with_column
+from gpt2.sources.tables import SUFFIXES, check_columns, check_format, open_parquet, read_rows, text_of, with_column
+from gpt2.sources.text import PLAIN, documents, format_of, opened
 
 TEXT, SPLIT, TOKENS = "text", "split", "token_count"
 BATCH_ROWS = 1024  # in memory at a time, and in a row group of the corpus
@@ -76,9 +78,13 @@ def write_parts(params: CorpusParams, directory: Path, out: Path) -> None:
 
 def _batches(path: Path, where: str, params: CorpusParams) -> tuple[Iterator[pa.RecordBatch], list[str]]:
     """The documents of a file, a few at a time, and the columns that are left out."""
-    column = params.text_column
-    if path.suffix.lower() != ".parquet":
-        return _table_batches(path, where, column, counted=params.max_tokens is not None), []
+    column, counted = params.text_column, params.max_tokens is not None
+    check_format(path, where, (*SUFFIXES, *PLAIN))
+    if format_of(path) in PLAIN:
+        rows = ({TEXT: text} for text in documents(opened(path), where, params.documents))
+        return _row_batches(rows, TEXT, where, counted), []
+    if format_of(path) != ".parquet":
+        return _row_batches(with_column(read_rows(path, where), column, where), column, where, counted), []
     file = open_parquet(path, where)
     names = file.schema_arrow.names
     check_columns(where, names, [column])
@@ -102,11 +108,14 @@ def _parquet_batches(file: pq.ParquetFile, where: str, column: str) -> Iterator[
         raise InputError(f"{where}: damaged after row {row}: {first_line(error)}") from None
 
 
-def _table_batches(path: Path, where: str, column: str, counted: bool) -> Iterator[pa.RecordBatch]:
-    rows = enumerate(with_column(read_rows(path, where), column, where), start=1)
+def _row_batches(rows: Iterator[dict], column: str, where: str, counted: bool) -> Iterator[pa.RecordBatch]:
+    rows = enumerate(rows, start=1)
     while some := list(islice(rows, BATCH_ROWS)):
         texts = [text_of(row, column, f"{where}, row {number}") for number, row in some]
-        columns = {TEXT: pa.array(texts, pa.string())}
+        try:
+            columns = {TEXT: pa.array(texts, pa.string())}
+        except pa.ArrowCapacityError:
+            raise InputError(f"{where}: a document is longer than 2 GB; divide the file") from None
         if counted:
             columns[TOKENS] = pa.array([str(row.get(TOKENS)) for _, row in some])
         yield pa.RecordBatch.from_pydict(columns)

@@ -9,7 +9,8 @@ from gpt2.common.errors import InputError
 from gpt2.common.files import size_and_hash
 from gpt2.config.data import CorpusParams, ExamplesParams, HellaSwagDataParams
 from gpt2.sources.hub import Repository
-from gpt2.sources.tables import SUFFIXES, is_table
+from gpt2.sources.tables import SUFFIXES
+from gpt2.sources.text import format_of
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ def locate(params: CorpusParams | ExamplesParams | HellaSwagDataParams, key: str
     splits = {name: value for name in ("train", "val", "test", "split") if (value := getattr(params, name, None))}
     if params.source == "local":
         asked = {name: [value] for name, value in splits.items() if name != "split"} or {"files": files}
-        found = {name: local_files(directory, patterns, f"{key}.{name}") for name, patterns in asked.items()}
-        return Source(directory, _flat(found), {"source": "local", "selection": asked}, {})
+        formats = (*SUFFIXES, ".txt") if isinstance(params, CorpusParams) else SUFFIXES
+        found = {name: local_files(directory, patterns, f"{key}.{name}", formats) for name, patterns in asked.items()}
+        return Source(directory, _flat(found), {"source": "local", "license": None, "selection": asked}, {})
     repository = Repository("dataset", params.repo, f"{key}.repo")
     if files:
         found, features, selection = {"files": repository.matching(files)}, {}, {"files": list(files)}
@@ -55,8 +57,10 @@ def locate(params: CorpusParams | ExamplesParams | HellaSwagDataParams, key: str
     return Source(repository, _flat(found), {**repository.record(), "selection": selection}, features)
 
 
-def local_files(directory: Path, patterns: Sequence[str] | None, key: str) -> list[str]:
-    """The files below a folder that paths or globs name, sorted; without patterns, every table.
+def local_files(
+    directory: Path, patterns: Sequence[str] | None, key: str, formats: Sequence[str] = SUFFIXES
+) -> list[str]:
+    """The files below a folder that paths or globs name, sorted; without patterns, every file of the `formats`.
 
     A name that exists comes before a glob; `**` descends into folders. Raises InputError naming `key` if there are no
     files, and for a file that DVC would not see change: outside the folder, behind a linked folder, or in another
@@ -66,11 +70,11 @@ def local_files(directory: Path, patterns: Sequence[str] | None, key: str) -> li
     paths = set()
     for pattern in patterns or ["**"]:
         found = [pattern] if (root / pattern).is_file() else glob.glob(pattern, root_dir=root, recursive=True)
-        found = [name for name in found if (root / name).is_file() and (patterns or is_table(Path(name)))]
+        found = [name for name in found if (root / name).is_file() and (patterns or format_of(Path(name)) in formats)]
         if not found and patterns:
             raise InputError(f"{key} = {pattern!r}: no such file in {directory.as_posix()}")
         if not found:
-            raise InputError(f"{directory.as_posix()}: expected a table in it: {', '.join(SUFFIXES)}")
+            raise InputError(f"{directory.as_posix()}: expected a file in it that ends in one of {', '.join(formats)}")
         paths |= {(root / name).parent.resolve() / Path(name).name for name in found}
     for path in paths:
         if not path.is_relative_to(root):

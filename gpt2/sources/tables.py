@@ -1,13 +1,14 @@
 """Rows of tables: .parquet, .jsonl, .json (lines, or one array of objects), .csv and .tsv, in UTF-8.
 
-Values of csv and tsv are texts, unchanged. A tsv has no quoting, as those of SST-2: every quote in it is text.
+All but parquet may be compressed: .jsonl.gz, .csv.zst. Values of csv and tsv are texts, unchanged. A tsv has no
+quoting, as those of SST-2: every quote in it is text.
 """
 
 import csv
 import json
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpt2.common.errors import InputError, first_line
+from gpt2.sources.text import COMPRESSED, UNREADABLE, format_of, lines, opened
 
 csv.field_size_limit(sys.maxsize)  # a field may hold a whole document
 FIRST_ROWS = 1000  # rows of JSON may lack a column that others have
@@ -29,25 +31,33 @@ def read_rows(path: Path, where: str) -> Iterator[dict]:
     """
     if not path.exists():
         raise InputError(f"{where}: no such file")
-    if not is_table(path):
-        raise InputError(f"{where}: expected a file that ends in one of {', '.join(READERS)}")
+    check_format(path, where, SUFFIXES)
     number = 0
     try:
-        for number, row in enumerate(READERS[path.suffix.lower()](path), start=1):
+        for number, row in enumerate(_rows(path, where), start=1):
             if not isinstance(row, dict):
                 raise InputError(f"{where}, row {number}: expected an object, found {type(row).__name__}")
             yield row
     except InputError:
         raise
-    except (ValueError, RecursionError, csv.Error, pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:
+    except (*UNREADABLE, RecursionError, csv.Error) as error:
+        if getattr(error, "errno", None):
             raise
         raise InputError(f"{where}: cannot be read after row {number}: {first_line(error)}") from None
 
 
 def is_table(path: Path) -> bool:
     """Whether a file is a table, judging by its suffix, in upper or lower case."""
-    return path.suffix.lower() in READERS
+    return format_of(path) in SUFFIXES
+
+
+def check_format(path: Path, where: str, formats: Sequence[str]) -> None:
+    """Raises InputError unless the suffix of a file is one of `formats`, perhaps with that of a compression."""
+    if format_of(path) not in formats:
+        raise InputError(
+            f"{where}: expected a file that ends in one of {', '.join(formats)}, or one of these and "
+            f"{', '.join(COMPRESSED)}"
+        )
 
 
 def check_columns(where: str, present: Collection[str], wanted: Collection[str]) -> None:
@@ -106,16 +116,14 @@ def _repeated(names: Iterable[str]) -> str:
     return next((f"{times} columns have the name {name!r}, expected one" for times, name in counts), "")
 
 
-def _parquet(path: Path) -> Iterator[dict]:
-    file = pq.ParquetFile(path)
-    if repeated := _repeated(file.schema_arrow.names):
-        raise ValueError(repeated)
-    for batch in file.iter_batches(1024):
-        yield from batch.to_pylist()
+def _rows(path: Path, where: str) -> Iterator[object]:
+    if format_of(path) != ".parquet":
+        return READERS[format_of(path)](lines(opened(path)))
+    return (row for batch in open_parquet(path, where).iter_batches(1024) for row in batch.to_pylist())
 
 
-def _json(path: Path) -> Iterator[object]:
-    lines = (line for line in _lines(path) if line.strip())
+def _json(lines: Iterator[str]) -> Iterator[object]:
+    lines = (line for line in lines if line.strip())
     first = next(lines, "")
     if first.lstrip().startswith("["):
         yield from _value(first + "".join(lines))
@@ -131,8 +139,8 @@ def _value(text: str) -> object:
     return value
 
 
-def _separated(path: Path, **dialect) -> Iterator[dict]:
-    reader = csv.DictReader(_lines(path), **dialect)
+def _separated(lines: Iterator[str], **dialect) -> Iterator[dict]:
+    reader = csv.DictReader(lines, **dialect)
     if repeated := _repeated(reader.fieldnames or ()):
         raise ValueError(repeated)
     for row in reader:
@@ -141,17 +149,10 @@ def _separated(path: Path, **dialect) -> Iterator[dict]:
         yield row
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file):
-            yield line.decode("utf-8" if number else "utf-8-sig")
-
-
 READERS = {
-    ".parquet": _parquet,
     ".jsonl": _json,
     ".json": _json,
     ".csv": partial(_separated, strict=True),
     ".tsv": partial(_separated, delimiter="\t", quoting=csv.QUOTE_NONE),
 }
-SUFFIXES = tuple(READERS)
+SUFFIXES = (".parquet", *READERS)

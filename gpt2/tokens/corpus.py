@@ -1,11 +1,13 @@
 """Reads the corpus: parquet files with a column `text`, and a column `split` if the corpus defines splits.
 
 Otherwise a digest of its text assigns each document to train or val. Equal texts are always in the same split, and the
-assignment does not depend on the order of files and rows.
+assignment does not depend on the order of files and rows. If there are so few documents that this misses the share to
+hold out by far, as with a single book, blocks within the long ones are held out instead.
 """
 
 import hashlib
 from collections.abc import Collection, Iterator
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ from gpt2.common.progress import bar
 SPLITS = ("train", "val")
 BATCH_ROWS = 256  # rows read at a time
 READ_BYTES = 1 << 20  # read from a file at a time; without this limit, pyarrow reads a whole row group
+FEW_ROWS = 1000  # a corpus with more is not read in advance to see how much of its text is held out
+BLOCK = 8192  # characters in a block within a document, about: more than a window of most models
 
 
 class Document(NamedTuple):
@@ -55,26 +59,41 @@ class Corpus:
             self.rows += file.metadata.num_rows
             for column in self.columns:
                 _check_column(path, file.schema_arrow, column)
+        self.heldout = heldout
+        self.blocks = False  # whether blocks within documents are held out, and not whole documents
         self._val_below = heldout * 2**64  # documents with a smaller digest are held out
         if self.columns == ["text"]:
-            self._hold_out_one()
+            self._hold_out()
 
-    def _hold_out_one(self) -> None:
+    def _hold_out(self) -> None:
         """In a corpus so small that no digest is below the threshold, holds out the text with the smallest digest.
 
-        If all digests are below it, uses the text with the largest digest for training. Reads until it has found a
-        document for each split, which happens early in a large corpus.
+        If all digests are below it, uses the text with the largest digest for training. Holds out blocks instead if a
+        text is long enough, and the held-out texts are less than a quarter of the share, or more than both twice the
+        share and a quarter of the text. Reads a large corpus only until it has found a document for each split.
         """
-        lowest, highest = 2**64, -1
+        sizes: dict[int, int] = {}  # bytes of the different texts, by digest
+        lowest, highest, longest = 2**64, -1, 0
         for path in self.files:
             for document in self.documents(path):
                 if document.text:
+                    sizes[document.digest] = document.bytes
                     lowest, highest = min(lowest, document.digest), max(highest, document.digest)
-                    if lowest < self._val_below <= highest:
+                    longest = max(longest, len(document.text))
+                    if self.rows > FEW_ROWS and lowest < self._val_below <= highest:
                         return
-        if lowest >= highest:
-            raise InputError(f"{self.directory}: expected two or more different texts, one of them to hold out")
-        self._val_below = highest if highest < self._val_below else lowest + 1
+        if highest < self._val_below:
+            self._val_below = highest
+        elif lowest >= self._val_below:
+            self._val_below = lowest + 1
+        held_out = sum(size for digest, size in sizes.items() if digest < self._val_below)
+        share = held_out / max(1, sum(sizes.values()))
+        self.blocks = longest >= 2 * BLOCK and not self.heldout / 4 <= share <= max(2 * self.heldout, 0.25)
+        if len(sizes) < 2 and not self.blocks:
+            raise InputError(
+                f"{self.directory}: expected two or more different texts, or a text of {2 * BLOCK:,} characters or "
+                "more, to hold out some of it"
+            )
 
     def groups(self, size: int) -> list[list[Path]]:
         """The absolute paths of the files in order, in groups of at least `size` bytes; the last may be smaller."""
@@ -89,7 +108,7 @@ class Corpus:
         return groups
 
     def documents(self, path: Path) -> Iterator[Document]:
-        """The rows of one of the files, including empty texts.
+        """The rows of one of the files, including empty texts; or their parts, if blocks are held out.
 
         Raises InputError naming file and row, counted from 1, if a text is null or a split is neither train nor val.
         """
@@ -102,9 +121,12 @@ class Corpus:
                 document = Document.of(data.decode(), split)
             except UnicodeDecodeError:
                 document = Document.of(data.decode(errors="replace"), split, valid_utf8=False)
-            if len(self.columns) == 1:
-                document = document._replace(split="val" if document.digest < self._val_below else "train")
-            yield document
+            if self.blocks:
+                yield from parts(document, self.heldout)
+            elif len(self.columns) == 1:
+                yield document._replace(split="val" if document.digest < self._val_below else "train")
+            else:
+                yield document
 
     def texts(self, split: str) -> Iterator[str]:
         """The nonempty texts of one split, with a progress bar. Raises InputError like the other methods."""
@@ -124,6 +146,36 @@ class Corpus:
         for split in SPLITS:
             if split not in found:
                 raise InputError(f"{self.directory}: no row with a text has split {split!r}")
+
+
+def parts(document: Document, heldout: float) -> Iterator[Document]:
+    """The held-out blocks of a document, evenly spaced, and what lies between them: together, its text.
+
+    At least one block is held out of a text of 2 BLOCK characters or more, and a shorter one is for training.
+    """
+    blocks = _blocks(document.text)
+    n = max(len(blocks) > 1, round(heldout * len(blocks)))
+    held_out = {(2 * i + 1) * len(blocks) // (2 * n) for i in range(n)}
+    valid_utf8 = document.valid_utf8  # counted once
+    for is_val, numbers in groupby(range(len(blocks)), key=held_out.__contains__):
+        text = "".join(blocks[number] for number in numbers)
+        yield Document.of(text, "val" if is_val else "train", valid_utf8)
+        valid_utf8 = True
+
+
+def _blocks(text: str) -> list[str]:
+    """Cuts a text into blocks of similar length, which end where a paragraph, a line or a word does, if one does."""
+    n = max(1, len(text) // BLOCK)
+    ends = [_end(text, number * len(text) // n) for number in range(1, n)]
+    return [text[start:end] for start, end in pairwise([0, *ends, len(text)])]
+
+
+def _end(text: str, start: int) -> int:
+    """Where the first paragraph ends in the half block after `start`, or else the first line or word, or `start`."""
+    for mark in ("\n\n", "\n", " "):
+        if (found := text.find(mark, start, start + BLOCK // 2)) >= 0:
+            return found + len(mark)
+    return start
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -4,19 +4,18 @@ Each document, including the first, follows an <|endoftext|>. So a model that st
 generation without a prompt, is in a state that it has seen in training before every document.
 """
 
-import resource
 from bisect import bisect_right
-from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import read_json
-from gpt2.config.schema import NonNegativeInt, PositiveInt, Section, parse
+from gpt2.common.machine import raise_open_files_limit
+from gpt2.config.schema import NonNegativeInt, PositiveInt, Section, TextList, parse
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 DTYPE = np.dtype("<u2")
@@ -43,6 +42,14 @@ class Split(Section):
     shards: Annotated[tuple[Shard, ...], Field(min_length=1, strict=False)]
 
 
+class Origin(Section):
+    """Where the corpus came from, as its manifest says."""
+
+    source: str
+    repo: str | None = None  # on the hub
+    license: str | TextList | None = None  # None: unknown
+
+
 class Manifest(Section):
     """The contents of a directory of shards."""
 
@@ -52,6 +59,8 @@ class Manifest(Section):
     invalid_utf8: NonNegativeInt  # documents in which bytes that are not UTF-8 were replaced by U+FFFD
     val_in_train: NonNegativeInt  # documents of val whose text is also in train; 0 unless the corpus defines splits
     splits: dict[str, Split]
+    heldout: Literal["blocks"] | None = None  # blocks: val is cut out of documents, which are too few to hold out whole
+    corpus: Origin | None = None  # None in the folder of a task
 
 
 def histogram(lengths: np.ndarray) -> np.ndarray:
@@ -80,13 +89,6 @@ def open_shard(directory: Path, shard: Shard) -> np.ndarray:
     return tokens.view(np.ndarray)  # slicing a plain array is faster than slicing a memmap
 
 
-def _raise_open_files_limit() -> None:
-    """Allows as many open files as the system permits, because each mapped shard takes one."""
-    with suppress(ValueError, OSError):  # some systems report an infinite limit and then refuse it
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 class TokenStream:
     """The shards of one split as one sequence of token ids."""
 
@@ -98,7 +100,7 @@ class TokenStream:
         if split not in manifest.splits:
             raise InputError(f"{directory / MANIFEST}: no split {split!r}; it has {', '.join(manifest.splits)}")
         self.split = split
-        _raise_open_files_limit()
+        raise_open_files_limit()  # each mapped shard takes an open file
         self._shards = [open_shard(directory, shard) for shard in manifest.splits[split].shards]
         self._starts = [0, *accumulate(len(shard) for shard in self._shards)]
 

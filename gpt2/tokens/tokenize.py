@@ -1,26 +1,19 @@
-"""Turns the corpus into token shards, on one machine or many, with datatrove (github.com/huggingface/datatrove).
+"""Turns the corpus into token shards, on one machine or many.
 
 A task is one file of the corpus, or several small files in a row, and writes shards into its own folder. When all tasks
 are done, their shards are numbered in the order of the tasks. So the bytes depend neither on the number of workers nor
 on where they run, and an interrupted run resumes with the tasks that are not completed.
 """
 
-import os
-import shlex
 import shutil
-import subprocess
-import sys
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-
-from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
-from loguru import logger
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import read_json, write_json
@@ -31,20 +24,19 @@ from gpt2.config.data import TokensParams
 from gpt2.config.params import MachineParams
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.tokens.corpus import Corpus
-from gpt2.tokens.shards import MANIFEST
+from gpt2.tokens.shards import MANIFEST, Origin
 from gpt2.tokens.writer import join_shards, write_documents
 
 TASK_BYTES = 8_000_000  # minimum total size of a task's files
-ERROR = "error.json"  # in the folder of a task that failed
+ERROR = "error.json"  # in the folder of a task that failed on a cluster
+NEEDED = {"slurm": ["datatrove"], "ray": ["datatrove", "ray"]}  # packages that requirements.txt does not install
 
 load_tokenizer = cache(Tokenizer.load)  # a worker runs many tasks
-
-logger.disable("datatrove")  # it would print every step of every task
 
 
 @dataclass(frozen=True)
 class Task:
-    """The one step of the pipeline: datatrove calls it with the number of the task, which it calls rank."""
+    """All tasks; each is called by its number, the rank. One is completed once its folder has a manifest."""
 
     corpus: Corpus
     files: Sequence[Sequence[Path]]  # one group of files per task
@@ -52,24 +44,34 @@ class Task:
     shard_tokens: int
     scratch: Path
 
-    def __call__(self, data: None, rank: int, world_size: int) -> None:
-        """Writes the shards of one task. Slurm and Ray lose exceptions, so the folder keeps them as JSON."""
+    def run(self, rank: int) -> None:
+        """Writes the shards of one task, unless it is completed."""
         folder = self.folder(rank)
+        if (folder / MANIFEST).exists():
+            return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         documents = (document for path in self.files[rank] for document in self.corpus.documents(path))
+        write_documents(documents, folder, load_tokenizer(self.tokenizer), self.shard_tokens)
+
+    def __call__(self, data: None, rank: int, world_size: int) -> None:
+        """What datatrove calls. Slurm and Ray lose exceptions, so the folder keeps them as JSON."""
         try:
-            write_documents(documents, folder, load_tokenizer(self.tokenizer), self.shard_tokens)
+            self.run(rank)
         except Exception as error:
             message = str(error) if isinstance(error, InputError) else None
-            write_json(folder / ERROR, {"input_error": message, "traceback": traceback.format_exc()})
+            write_json(self.folder(rank) / ERROR, {"input_error": message, "traceback": traceback.format_exc()})
             raise
+
+    def incomplete(self) -> list[int]:
+        """The ranks of the tasks that are not completed."""
+        return [rank for rank in range(len(self.files)) if not (self.folder(rank) / MANIFEST).exists()]
 
     def folder(self, rank: int) -> Path:
         """The folder that a task writes to."""
         return self.scratch / "tasks" / f"{rank:05d}"
 
-    def error(self, rank: int, logs: str) -> Exception:
+    def error(self, rank: int, logs: Path) -> Exception:
         """The error of a task that Slurm or Ray did not complete."""
         if not (self.folder(rank) / ERROR).exists():
             return InputError(f"{self.files[rank][0]}: its task did not finish; see {logs}; run again to resume")
@@ -85,45 +87,39 @@ def tokenize(
     scratch: Path,
     directory: Path,
     task_bytes: int = TASK_BYTES,
+    origin: Origin | None = None,
 ) -> None:
     """Encodes the corpus with the tokenizer in the directory `tokenizer`, and writes shards to `directory`.
+
+    The manifest of the shards records the `origin` of the corpus.
 
     Resumes from `scratch` if a run on the same inputs was interrupted; the caller deletes it. Raises InputError if the
     corpus or the tokenizer is malformed, a split has no text, or the executor cannot run.
     """
     scratch, files = scratch.resolve(), corpus.groups(task_bytes)
     task = Task(corpus, files, tokenizer.resolve(), params.shard_tokens, scratch)
+    if machine.executor == "local":
+        run_local(task, machine.workers)
+    else:
+        run_on_cluster(task, machine)
     folders = [task.folder(rank) for rank in range(len(files))]
-    for folder in folders:
-        (folder / ERROR).unlink(missing_ok=True)
-    common = {"pipeline": [task], "tasks": len(files), "logging_dir": str(scratch / "datatrove")}
-    run = {"local": run_local, "slurm": run_slurm, "ray": run_ray}[machine.executor]
-    incomplete = run(machine.workers, common)
-    if incomplete:
-        raise task.error(incomplete[0], common["logging_dir"])
     manifest = join_shards(folders, directory)
     corpus.check_splits(manifest.splits)
-    write_json(directory / MANIFEST, manifest.model_dump())
+    described = {"corpus": origin, "heldout": "blocks" if corpus.blocks else None}
+    write_json(directory / MANIFEST, manifest.model_copy(update=described).model_dump())
 
 
-# --- executors: each runs the incomplete tasks, and returns those that it could not complete ------------------------
-
-
-def run_local(workers: int | None, common: dict) -> list[int]:
-    """Runs tasks in processes on this machine; raises the exception of a task that fails.
-
-    Does not use datatrove's pool, which waits forever if a worker is killed.
-    """
-    executor = LocalPipelineExecutor(**common)
-    workers = min(workers or cpu_count(), executor.tasks)
-    ranks = executor.get_incomplete_ranks()
+def run_local(task: Task, workers: int | None) -> None:
+    """Runs the incomplete tasks in processes on this machine; raises the exception of a task that fails."""
+    ranks = task.incomplete()
+    workers = min(workers or cpu_count(), len(task.files))
     if workers == 1:
         for rank in bar(ranks, desc="tokenize", unit="task"):
-            executor._run_for_rank(rank)
+            task.run(rank)
     elif ranks:
         try:
             with worker_pool(workers) as pool:
-                running = [pool.submit(executor._run_for_rank, rank) for rank in ranks]
+                running = [pool.submit(task.run, rank) for rank in ranks]
                 for done in bar(as_completed(running), total=len(ranks), desc="tokenize", unit="task"):
                     done.result()
         except BrokenProcessPool:
@@ -131,56 +127,17 @@ def run_local(workers: int | None, common: dict) -> list[int]:
                 f"machine.workers: one of {workers} workers was killed, probably because memory ran out; try fewer; "
                 "completed tasks are kept"
             ) from None
-    return []
 
 
-class SlurmExecutor(SlurmPipelineExecutor):
-    """An array of jobs."""
+def run_on_cluster(task: Task, machine: MachineParams) -> None:
+    """Runs the incomplete tasks on Slurm or Ray; raises the exception of the first task that is not completed."""
+    if missing := [name for name in NEEDED[machine.executor] if find_spec(name) is None]:
+        raise InputError(f"machine.executor = {machine.executor!r}: not installed: pip install {' '.join(missing)}")
+    from gpt2.tokens.clusters import RUN
 
-    def launch_merge_stats(self) -> None:
-        """Does nothing: datatrove's statistics are not used."""
-
-
-def run_slurm(workers: int | None, common: dict) -> list[int]:
-    """Submits an array of jobs and waits for it. Jobs of an earlier run that was killed are canceled first."""
-    if shutil.which("sbatch") is None:
-        raise InputError("machine.executor = 'slurm': no command sbatch here; run this where jobs are submitted")
-    missing = [name for name in ("SBATCH_PARTITION", "SBATCH_TIMELIMIT") if not os.environ.get(name)]
-    if missing:
-        raise InputError(f"machine.executor = 'slurm': set {' and '.join(missing)}, e.g. SBATCH_TIMELIMIT=02:00:00")
-    path, modules = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(str(Path(__file__).parents[2]))
-    name = f"tokenize-{Path(common['logging_dir']).parent.name}"
-    executor = SlurmExecutor(
-        **common,
-        workers=workers or -1,
-        time=os.environ["SBATCH_TIMELIMIT"],
-        partition=os.environ["SBATCH_PARTITION"],
-        job_name=name,
-        qos="",
-        env_command=f"export PATH={path}:$PATH PYTHONPATH={modules}",
-        sbatch_args={"wait": ""},
-    )
-    subprocess.run(["scancel", f"--name={name}"])
-    try:
-        with suppress(subprocess.CalledProcessError):  # sbatch has printed why, or a task failed
-            executor.run()
-    finally:
-        subprocess.run(["scancel", f"--name={name}"])
-    return executor.get_incomplete_ranks()
-
-
-def run_ray(workers: int | None, common: dict) -> list[int]:
-    """Runs tasks on the cluster that RAY_ADDRESS names, or starts a local Ray cluster."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise InputError("machine.executor = 'ray': Ray is not installed: pip install ray") from None
-    executor = RayPipelineExecutor(**common, workers=workers or -1)
-    try:
-        connection = ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
-    except (ConnectionError, ValueError) as error:  # no cluster at RAY_ADDRESS, or an address that Ray cannot read
-        raise InputError(f"machine.executor = 'ray': {error}") from None
-    with connection:
-        executor.run()
-    return executor.get_incomplete_ranks()
+    for rank in task.incomplete():
+        (task.folder(rank) / ERROR).unlink(missing_ok=True)
+    logs = task.scratch / "datatrove"
+    RUN[machine.executor](task, len(task.files), machine.workers, logs)
+    if incomplete := task.incomplete():
+        raise task.error(incomplete[0], logs)

@@ -9,6 +9,9 @@ import torch
 
 from gpt2.common.errors import InputError
 from gpt2.config.params import ResponsesParams
+from gpt2.generation.generate import continuations
+from gpt2.generation.sampling import GREEDY
+from gpt2.instruction.alpaca import prompt
 from gpt2.instruction.evaluate import Evaluated, answer, evaluate, rouge_l
 from gpt2.instruction.responses import ResponseModel, Responses, losses
 from gpt2.model.gpt import GPT
@@ -50,6 +53,21 @@ def test_the_tuned_model_answers_as_expected(models):
         expected = losses(ResponseModel(model), data, 1, ALONE)
         found = {name: done.metrics[f"test_{name}{suffix}"] for name in expected}
         assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_conversation_is_answered_after_its_turns(models):
+    """The learned instruction comes second. Report and judge see the turns before as one instruction."""
+    first = {"role": "user", "content": "Repeat."}, {"role": "assistant", "content": "Repeat what?"}
+    last = {"role": "user", "content": "abc"}, {"role": "assistant", "content": "abc"}
+    row = {"messages": [*first, *last]}
+    params = ResponsesParams(examples=2, max_new_tokens=3)
+    done = evaluate(*models, TOKENIZER, [row], params, source="", batch_size=4, seed=0, world=ALONE)
+    (found,) = done.responses
+    asked = "user: Repeat.\n\nassistant: Repeat what?\n\nuser: abc"
+    assert found["instruction"] == asked and found["input"] == "" and found["expected"] == "abc"
+    before = f"{prompt('Repeat.')}Repeat what?<|endoftext|>\n\n### Instruction:\nabc\n\n### Response:\n"
+    ids = continuations(models[1], [TOKENIZER.encode_prompt(before)], 3, GREEDY, stop=[TOKENIZER.eot])
+    assert found["tuned"] == TOKENIZER.decode(ids[0]).strip()
 
 
 def test_the_number_of_answers_and_their_length_are_limited(models):

@@ -8,7 +8,7 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from gpt2.common.errors import InputError
-from gpt2.instruction.alpaca import prompt
+from gpt2.instruction.alpaca import exchanges, prompt
 from gpt2.instruction.responses import ResponseModel, Responses, losses
 from gpt2.model import checkpoint
 from gpt2.model.gpt import IGNORE
@@ -55,3 +55,38 @@ def test_examples_longer_than_the_context_are_left_out_and_counted():
     assert (len(data), data.skipped, data.rows) == (1, 1, [ROWS[0]]) and data.bytes == 3
     with pytest.raises(InputError, match="train.jsonl: contains no example that fits"):
         Responses([LONG], TOKENIZER, BLOCK, "train.jsonl")
+
+
+CHAT = {
+    "messages": [
+        {"role": "user", "content": "Name a color."},
+        {"role": "assistant", "content": "Red."},
+        {"role": "user", "content": "Another."},
+        {"role": "assistant", "content": "Blue<|endoftext|>"},
+    ]
+}
+HEADER = prompt("").partition("###")[0]
+SECOND = "\n\n### Instruction:\nAnother.\n\n### Response:\n"
+
+
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": "Be brief."}]])
+@pytest.mark.parametrize("answers", ["last", "all"])
+def test_a_conversation_is_one_sample_and_its_last_answer_is_scored_or_all_are(answers, system):
+    """The tokens that end an answer are not those of a text that spells <|endoftext|>."""
+    row = {"messages": system + CHAT["messages"]}
+    data = Responses([row, ROWS[0]], TOKENIZER, 2 * BLOCK, "train.jsonl", answers)
+    inputs, targets = data.batch(np.arange(1))
+    first = prompt("Name a color.").replace(HEADER, "Be brief.\n\n" if system else HEADER)
+    encode, end = TOKENIZER.encode, [TOKENIZER.eot]
+    answer, last = encode("Red.") + end, encode("Blue<|endoftext|>") + end
+    ids = encode(first) + answer + encode(SECOND) + last
+    scored = [IGNORE] * len(encode(first)) + (answer if answers == "all" else [IGNORE] * len(answer))
+    scored += [IGNORE] * len(encode(SECOND)) + last
+    assert inputs[0].tolist() == ids[:-1] and targets[0].tolist() == scored[1:]
+    assert data.bytes == len("Blue<|endoftext|>abc") + (len("Red.") if answers == "all" else 0)
+    assert data.targets(np.arange(1)) == (targets != IGNORE).sum()
+
+
+def test_a_conversation_of_one_question_is_an_instruction():
+    alone = {"messages": CHAT["messages"][:2]}
+    assert exchanges(alone) == exchanges({"instruction": "Name a color.", "input": "", "output": "Red."})

@@ -1,5 +1,9 @@
 """The corpus from tables: its columns, its limits, and errors."""
 
+import bz2
+import gzip
+import lzma
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +15,7 @@ from gpt2.common.errors import InputError
 from gpt2.common.files import read_json, sha256
 from gpt2.config.data import CorpusParams
 from gpt2.sources.corpus import Budget, write_parts
-from tests.sources.test_tables import WORDS, write
+from tests.sources.test_tables import WORDS, compress, write
 
 ROWS = [{"text": f"Text {i}. " * (i % 7), "url": f"u{i}", "token_count": 3 * (i % 7)} for i in range(600)]
 SUFFIXES = [".parquet", ".jsonl", ".json", ".csv", ".tsv"]
@@ -45,7 +49,7 @@ def test_each_file_becomes_a_part(convert):
     (convert.folder / "deep").mkdir()
     for name in ("b.parquet", "deep/a.csv"):
         write(convert.folder / name, ROWS)
-    (convert.folder / "notes.txt").write_text("no table")
+    (convert.folder / "README.md").write_text("a text only if it is named")
     manifest, tables = convert()
     assert [file["file"] for file in manifest["files"]] == ["b.parquet", "deep/a.csv"] and manifest["rows"] == 1200
     assert manifest["source"] == "local" and [len(table) for table in tables] == [600, 600]
@@ -186,6 +190,13 @@ COUNTS = "max_tokens needs whole numbers in a column 'token_count'; set max_docu
         ),
         ("a.jsonl", [], {}, "data.corpus: no document in {}/a.jsonl"),
         ("a.jsonl", [], {"files": "*.txt"}, "data.corpus.files = '*.txt': no such file in {}"),
+        (
+            "a.rst",
+            [],
+            {"files": "a.rst"},
+            "{}/a.rst: expected a file that ends in one of .parquet, .jsonl, .json, .csv, .tsv, .txt, .md, or one of "
+            "these and .gz, .bz2, .zst, .xz",
+        ),
     ],
 )
 def test_mistakes(convert, name, rows, params, message):
@@ -193,3 +204,42 @@ def test_mistakes(convert, name, rows, params, message):
     with pytest.raises(InputError) as caught:
         convert(**params)
     assert str(caught.value) == message.format(convert.folder)
+
+
+BOOK = "\ufeffOne day,\r\nlong ago.\r\n \r\n\r\n\tTwo « é 😀 »\n\nThree\rand on\n".encode()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz", ".zst"])
+def test_plain_text_is_one_document_or_one_for_each_paragraph(convert, suffix):
+    """In every compression, with any ends of lines, with a byte order mark. Files without text are recorded."""
+    compress(convert.folder / f"a.TXT{suffix}", BOOK)
+    compress(convert.folder / f"b.txt{suffix}", b" \n\t\n")
+    compress(convert.folder / f"c.txt{suffix}", b"")
+    manifest, (table,) = convert()
+    whole = "One day,\nlong ago.\n \n\n\tTwo « é 😀 »\n\nThree\nand on\n"
+    assert texts([table]) == [whole] and [file["rows"] for file in manifest["files"]] == [1, 0, 0]
+    _, (table,) = convert(documents="paragraph")
+    assert texts([table]) == ["One day,\nlong ago.", "\tTwo « é 😀 »", "Three\nand on"]
+    _, (table,) = convert(documents="paragraph", max_documents=2, files=f"a.TXT{suffix}")
+    assert len(table) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", "na\nïve\n".encode("latin-1"), "cannot be read: byte 0xef at offset 3 is not UTF-8"),
+        ("a.txt.gz", gzip.compress(BOOK * 99)[:-9], "cannot be read: Truncated compressed stream"),
+        ("a.txt.xz", lzma.compress(BOOK)[:-9], "cannot be read: Compressed file ended before the end-of-stream marker"),
+        ("a.txt.zst", BOOK, "cannot be read: ZSTD decompress failed"),
+        ("a.jsonl.bz2", bz2.compress(b'{"text": "a"}\n' * 9)[:-9], "cannot be read after row 0: Truncated"),
+        ("a.md", b"", None),
+        ("a.txt", b" \r\n\t", None),
+    ],
+)
+@pytest.mark.parametrize("documents", ["file", "paragraph"])
+def test_text_that_cannot_be_read_is_named_in_one_line(convert, name, content, message, documents):
+    (convert.folder / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        convert(files=name, documents=documents)
+    path = convert.folder / name
+    assert str(caught.value).startswith(f"{path}: {message}" if message else f"data.corpus: no document in {path}")

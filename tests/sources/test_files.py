@@ -13,7 +13,7 @@ from gpt2.sources.files import local_files
 from gpt2.sources.labeled import read_classification
 from tests.sources.test_corpus import ROWS
 from tests.sources.test_labeled import TEST, TRAIN
-from tests.sources.test_tables import write
+from tests.sources.test_tables import compress, write
 
 CARD = b"""---
 dataset_info:
@@ -97,6 +97,13 @@ def test_corpus(serve, hub, tmp_path, hub_params, files, changes, read):
     assert not any(hub.downloads(path) for path in ("data/1.parquet", "more.jsonl") if path not in read)
 
 
+def test_plain_text_of_the_hub(hub, tmp_path):
+    compress(tmp_path / "a.txt.zst", b"One.\n\nTwo.\n")
+    hub.add("dataset", "owner/set", {"deep/a.txt.zst": tmp_path / "a.txt.zst", "README.md": b"# A data set\n"})
+    write_parts(CorpusParams(source="hub", repo="owner/set", files="*.zst", documents="paragraph"), NOWHERE, tmp_path)
+    assert read_json(tmp_path / "manifest.json")["rows"] == 2
+
+
 def test_globs_choose_the_files_of_a_folder(tmp_path):
     for name in ("b.csv", "a.csv", "a[1].csv", "deep/c.csv", ".hidden.csv", "d.csv/e", "read.me"):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +119,7 @@ def test_globs_choose_the_files_of_a_folder(tmp_path):
     with pytest.raises(InputError, match=r"^data.corpus.files = 'e.csv': no such file in .*/set$"):
         find("e.csv", "b.csv")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"/empty: expected a table in it: \.parquet, "):
+    with pytest.raises(InputError, match=r"/empty: expected a file in it that ends in one of \.parquet, "):
         local_files(tmp_path / "empty", None, "data.hellaswag.files")
 
 

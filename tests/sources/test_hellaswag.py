@@ -1,11 +1,13 @@
 """HellaSwag from tables, in its own schema."""
 
+import json
+
 import pytest
 
 from gpt2.common.errors import InputError
 from gpt2.config.data import HellaSwagDataParams
-from gpt2.sources.hellaswag import read_completions
-from tests.sources.test_tables import write
+from gpt2.sources.hellaswag import read_completions, table_completions
+from tests.sources.test_tables import compress, write
 
 
 def row(**changes) -> dict:
@@ -36,6 +38,12 @@ def test_the_label_becomes_a_number_and_other_columns_stay(tmp_path, suffix):
     assert rows == [row(label=3), row(ind=25, label=0), *[row(ind=26, label=1)] * 2]
     assert [file["rows"] for file in manifest["files"]] == [2, 2] and manifest["splits"] == {"val": 4}
     assert len(read(tmp_path)[0]) == 7
+
+
+def test_the_command_and_the_stage_read_the_same_files(tmp_path):
+    path = tmp_path / "a.JSONL.gz"
+    compress(path, ("\ufeff" + json.dumps(row()) + "\r\n").encode())
+    assert read(tmp_path)[0] == table_completions(path, "a") == [row(label=3)]
 
 
 @pytest.mark.parametrize(

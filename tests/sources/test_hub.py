@@ -75,12 +75,35 @@ def test_every_file_comes_from_the_commit_that_the_branch_had_at_first(hub):
     first = hub.add("dataset", "owner/set", {"a.txt": b"a", "b.parquet": b"old"})
     found = repository()
     second = hub.add("dataset", "owner/set", {"a.txt": b"a", "b.parquet": b"new"})
-    assert found.record() == {"source": "hub", "repo": "owner/set", "revision": "main", "commit": first}
+    assert found.record() == {
+        "source": "hub",
+        "repo": "owner/set",
+        "revision": "main",
+        "commit": first,
+        "license": None,
+    }
     assert [found.download(path).read_bytes() for path in found.paths] == [b"a", b"old"]
     assert repository().commit == second != first
     assert repository(f"owner/set@{first}").download("b.parquet").read_bytes() == b"old"
     hub.add("dataset", "owner/set", {"a.txt": b"other"}, revision="v2/x")
     assert repository("owner/set@v2/x").download("a.txt").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize(
+    ("head", "license"),
+    [
+        (b"license: mit", "mit"),
+        (b"license: [odc-by, mit]", ["mit", "odc-by"]),
+        (b"license: {a: b}", None),
+        (b"license: [a", None),
+        (b"name: caf\xe9", None),
+        (b"", None),
+    ],
+)
+def test_the_record_has_the_license_that_the_card_declares(hub, head, license):
+    hub.add("dataset", "owner/set", {"README.md": b"---\n" + head + b"\n---\n", "a.csv": b"a"})
+    assert repository().record()["license"] == license
+    assert len(hub.downloads("README.md")) == 1
 
 
 def test_a_configuration_has_the_files_that_datasets_finds(hub):

@@ -106,13 +106,38 @@ def test_names_that_are_numbers(files):
         classify(files(*zero, ".csv"), ".csv", names=names)
 
 
-def test_labels_that_are_fractions_or_booleans(files):
-    fractions = [{**row, "label": float(row["label"])} for row in TRAIN]
-    assert classify(files(fractions, TEST))[1] == ["0", "1", "2"]
-    truths = [[{**row, "label": row["label"] > 0} for row in rows] for rows in (TRAIN, TEST)]
-    assert classify(files(*truths))[1] == ["false", "true"]
-    rows, labels, _ = classify(files(*truths), names=["no", "yes"])
-    assert labels == ["no", "yes"] and labels_of(rows)["text number 3"] == "no"
+@pytest.mark.parametrize(
+    ("values", "names", "labels"),
+    [
+        ([0.0, 1.0], None, ["0", "1"]),
+        ([0.0, 1.0], ["no", "yes"], ["no", "yes"]),
+        (["0.0", "1.0"], None, ["0", "1"]),
+        (["0.0", "1.0"], ["no", "yes"], ["no", "yes"]),
+        ([1.0, "2"], ["1", "2"], ["2", "2"]),
+        (["1.0", "2.0"], ["1", "2"], ["1", "2"]),
+        ([False, True], None, ["false", "true"]),
+        ([False, True], ["no", "yes"], ["no", "yes"]),
+        ([False, True], ["True", "False"], ["False", "True"]),  # as they are spelled, not as they are numbered
+        (["False", "TRUE"], None, ["false", "true"]),  # as csv files have them
+        (["False", "TRUE"], ["no", "yes"], ["no", "yes"]),
+        ([-1, 1], None, ["-1", "1"]),  # without names a label like others
+        ([-1.0, "-1"], None, ["-1", "-1"]),
+        ([-1, -1.0], ["no", "yes"], [None, None]),
+        (["-1", "-1.0"], ["no", "yes"], [None, None]),
+        ([-1, 1], ["-1", "1"], ["-1", "1"]),
+        ([0.5, 1.5, 10], None, ["0.5", "1.5", "10"]),
+    ],
+)
+def test_labels_that_are_numbers_or_booleans(files, values, names, labels):
+    others = [{"text": f"other {i}", "label": (names or "ab")[i % 2]} for i in range(100)]
+    rows = [{"text": f"text {i}", "label": value} for i, value in enumerate(values)]
+    found = labels_of(classify(files(others + rows, others[:1]), names=names)[0])
+    assert [found.get(row["text"]) for row in rows] == labels
+
+
+def test_labels_that_are_numbers_are_in_their_order(files):
+    rows = [{"text": f"text {i}", "label": [10, "9.0", 0.5, -1.0][i % 4]} for i in range(100)]
+    assert classify(files(rows, rows[:4]))[1] == ["-1", "0.5", "9", "10"]
 
 
 def test_dropped_rows_are_counted(files):
@@ -143,6 +168,12 @@ def test_dropped_rows_are_counted(files):
             {},
             "data.classification: label 'x' of test does not occur in train",
         ),
+        (
+            TRAIN,
+            [{"text": "a", "label": 0.5}],
+            {"names": NAMES},
+            "{}/test.jsonl, row 1: label = 0.5: expected one of low, mid, high, or its number from 0",
+        ),
         (TRAIN[::3], TEST[::3], {}, "data.classification: expected at least two different labels, found '0'"),
         (
             TRAIN,
@@ -151,10 +182,10 @@ def test_dropped_rows_are_counted(files):
             "data.classification.test = 'test.jsonl': its labels are hidden; name another split",
         ),
         (
-            TRAIN[4:7],
+            TRAIN[4:5],
             TEST,
             {},
-            "data.classification: no example is left for val: 5% of 3 are none; add examples",
+            "data.classification: no example is left for val: too few in train to hold one out",
         ),
         (TRAIN, [{"text": "", "label": 1}] * 2, {}, "data.classification: no example is left for test: 2 empty"),
         (TRAIN, TEST, {"val": "*.jsonl"}, "data.classification: no example is left for train: 100 also in val"),
@@ -168,7 +199,7 @@ def test_mistakes(files, train, test, changes, message):
 
 
 def instruct(directory, **changes):
-    return read_instructions(InstructionsDataParams(source="local", train="*.json*", **changes), directory)
+    return read_instructions(InstructionsDataParams(**{"source": "local", "train": "*.json*", **changes}), directory)
 
 
 def test_instructions(tmp_path):
@@ -188,6 +219,76 @@ def test_instructions(tmp_path):
     assert twice in [row for split in SPLITS for row in instruct(tmp_path)[0][split]]
     without = instruct(tmp_path, columns={"input": None})[0]
     assert all(row["input"] == "" for split in SPLITS for row in without[split])
+
+
+def test_instructions_may_lack_inputs_but_not_a_column_that_is_named(tmp_path):
+    write(tmp_path / "a.json", [{"instruction": f"Do {i}", "output": f"Done {i}"} for i in range(12)])
+    rows, manifest = instruct(tmp_path)
+    assert manifest["splits"] == {"train": 10, "val": 1, "test": 1}
+    assert all(row["input"] == "" for split in SPLITS for row in rows[split])
+    with pytest.raises(InputError, match=r"a.json: no column 'context'; it has instruction, output$"):
+        instruct(tmp_path, columns={"input": "context"})
+
+
+def turns(*contents: str | None, first: str = "user") -> list[dict]:
+    roles = ["user", "assistant"] if first == "user" else ["assistant", "user"]
+    return [{"role": roles[i % 2], "content": content} for i, content in enumerate(contents)]
+
+
+SYSTEM = [{"role": "system", "content": "Be brief."}]
+GPT = [{"from": "human", "value": "c1"}, {"from": "gpt", "value": "c2"}]
+CHATS = [
+    (turns("a1", "a2"), {"instruction": "a1", "input": "", "output": "a2"}),
+    (turns("b1", "b2", "b3"), {"instruction": "b1", "input": "", "output": "b2"}),
+    (GPT, {"instruction": "c1", "input": "", "output": "c2"}),
+    (turns("d1", "d2", "d3", "d4"), {"messages": turns("d1", "d2", "d3", "d4")}),
+    ([*SYSTEM, *turns("e1", "e2", "e3")], {"messages": [*SYSTEM, *turns("e1", "e2")]}),
+    ([*GPT, *GPT, *GPT[:1]], {"messages": turns("c1", "c2", "c1", "c2")}),
+    (turns("f1"), "without an answer"),
+    (SYSTEM, "without an answer"),
+    ([*turns("g1"), *turns("g2", "g3")], "not user and assistant in turn"),
+    (turns("h1", "h2", "h3", first="assistant"), "not user and assistant in turn"),
+    ([*turns("i1"), *SYSTEM, *turns("i2", first="assistant")], "not user and assistant in turn"),
+    ([*turns("j1"), {"role": "tool", "content": "j2"}, *turns("j3", "j4")], "not user and assistant in turn"),
+    (turns("k1", None), "empty"),
+    (turns(" ", "k2"), "empty"),
+    ([], "without an answer"),
+    (None, "empty"),
+]
+
+
+def test_conversations(tmp_path):
+    """An instruction with its answer where there is no more to it."""
+    write(tmp_path / "a.jsonl", [{"id": i, "messages": chat} for i, (chat, _) in enumerate(CHATS)] * 2)
+    rows, manifest = instruct(tmp_path, train="a.jsonl", columns={"messages": "messages"})
+    expected = [made for _, made in CHATS if isinstance(made, dict)]
+    everything = [row for split in SPLITS for row in rows[split]]
+    assert sorted(map(str, everything)) == sorted(map(str, expected))
+    reasons = Counter(made for _, made in CHATS if isinstance(made, str))
+    assert manifest["dropped"]["train"] == {"duplicate": 6, **{reason: 2 * n for reason, n in reasons.items()}}
+    structs = [{"messages": chat} for chat, _ in CHATS if not chat or "role" in chat[0]]
+    pq.write_table(pa.Table.from_pylist(structs), tmp_path / "a.parquet")
+    write(tmp_path / "b.jsonl", structs)
+    read = [instruct(tmp_path, train=name, columns={"messages": "messages"})[0] for name in ("a.parquet", "b.jsonl")]
+    assert read[0] == read[1]
+
+
+@pytest.mark.parametrize(
+    ("chat", "message"),
+    [
+        ("Hello", "'Hello': expected a list of turns {role, content} or {from, value}"),
+        (["Hello"], "['Hello']: expected a list of turns {role, content} or {from, value}"),
+        ([*GPT, {"role": "user", "value": "a"}], ", turn 3: no column 'content'; it has role, value"),
+        ([{"text": "a"}], ", turn 1: no column 'from'; it has text"),
+        (turns("a", 5), ", turn 2: content = 5: expected a text"),
+    ],
+)
+def test_a_malformed_conversation(tmp_path, chat, message):
+    write(tmp_path / "a.json", [{"chat": GPT}, {"chat": chat}])
+    with pytest.raises(InputError) as caught:
+        instruct(tmp_path, columns={"messages": "chat"})
+    separator = "" if message.startswith(",") else " = "
+    assert str(caught.value) == f"{tmp_path}/a.json, row 2: chat{separator}{message}"
 
 
 @pytest.mark.parametrize(("column", "value"), [("output", 4), ("input", ["a"])])

@@ -35,6 +35,19 @@ def test_limits_keep_the_first_and_move_nothing(given):
         assert {row["key"] for row in whole["test"]} == {example.key for example in given["test"]}
 
 
+@given(st.sets(st.integers(0, 900), max_size=30), st.sampled_from([[], ["val"], ["test"]]), st.integers(0, 20))
+def test_a_few_examples_give_at_least_one_to_each_split(keys, present, equal):
+    """Examples of train that are also in a given split do not count."""
+    examples = [Example(str(key), {"text": str(key)}) for key in keys]
+    given = {"train": examples, **{split: [*examples[:equal], Example("x", {"text": "x"})] for split in present}}
+    rows, _ = divide(given, InstructionsDataParams())
+    left = len(keys) - min(equal, len(keys)) * len(present)
+    if left >= 3 - len(present):
+        assert all(rows[split] for split in SPLITS)
+    held_out = sum(len(rows[split]) for split in ("val", "test") if split not in present)
+    assert held_out + len(rows["train"]) == left and (held_out < left or not left)
+
+
 def test_shares_and_reasons():
     many = [Example(str(i), {"text": str(i)}) for i in range(4000)]
     share = HELDOUT * 4000

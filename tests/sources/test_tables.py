@@ -1,7 +1,10 @@
 """Tables: every format gives the same rows, texts stay as they are, and malformed rows are named."""
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2.common.errors import InputError
-from gpt2.sources.tables import SUFFIXES, label_names, read_rows
+from gpt2.sources.tables import SUFFIXES, is_table, label_names, read_rows
+from gpt2.sources.text import COMPRESSED
 
 # Texts that a reader could take for numbers, dates, booleans or missing values.
 WORDS = [
@@ -44,6 +48,16 @@ def write(path: Path, rows: list[dict]) -> None:
         path.write_text(json.dumps(rows, indent=2, ensure_ascii=False))
 
 
+def compress(path: Path, content: bytes) -> None:
+    """Writes a file with the compression that the suffix names, if it names one."""
+    codecs = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}
+    path.write_bytes(codecs.get(path.suffix, bytes)(content))
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.Codec("zstd").compress(content, asbytes=True)
+
+
 def read(path: Path) -> list[dict]:
     return list(read_rows(path, path.name))
 
@@ -56,6 +70,10 @@ def test_every_format_gives_the_same_rows_and_leaves_texts_alone(tmp_path, suffi
     if suffix != ".parquet":
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
         assert read(path) == ROWS
+        for codec in COMPRESSED:
+            compressed = path.with_name(f"a{suffix.upper()}{codec}")
+            compress(compressed, path.read_bytes())
+            assert is_table(compressed) and read(compressed) == ROWS
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))
@@ -89,7 +107,7 @@ def test_json_lines_may_be_called_json(tmp_path):
     ("name", "content", "message"),
     [
         ("a.txt", b"text", "a.txt: expected a file that ends in one of .parquet, .jsonl, .json, .csv, .tsv"),
-        ("a.parquet", b"PAR1 and so on PAR1", "a.parquet: cannot be read after row 0: "),
+        ("a.parquet", b"PAR1 and so on PAR1", "a.parquet: not a parquet file: "),
         ("a.jsonl", None, "a.jsonl: no such file"),
         (
             "a.csv",
@@ -98,7 +116,17 @@ def test_json_lines_may_be_called_json(tmp_path):
         ),
         ("a.csv", b"text,label\na,1\nb\n", "a.csv: cannot be read after row 1: expected 2 values, as in the header"),
         ("a.csv", b'text,label\na,1\n"b,2\n', "a.csv: cannot be read after row 1: unexpected end of data"),
-        ("a.csv", b"text,label\na,1\nb\xff,2\n", "a.csv: cannot be read after row 1: 'utf-8' codec can't decode"),
+        (
+            "a.csv",
+            b"text,label\na,1\nb\xff,2\n",
+            "a.csv: cannot be read after row 1: byte 0xff at offset 16 is not UTF-8",
+        ),
+        ("a.csv.gz", b"text,label\n", "a.csv.gz: cannot be read after row 0: zlib inflate failed"),
+        (
+            "a.jsonl.xz",
+            lzma.compress(b'{"a": 1}\n')[:-4],
+            "a.jsonl.xz: cannot be read after row 1: Compressed file ended",
+        ),
         ("a.jsonl", b'"a"\n', "a.jsonl, row 1: expected an object, found str"),
         ("a.jsonl", b'\n{"text": \n', "a.jsonl: cannot be read after row 0: Expecting value"),
         ("a.jsonl", b"[" * 100_000, "a.jsonl: cannot be read after row 0: maximum recursion depth"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2.common.errors import InputError
-from gpt2.tokens.corpus import BATCH_ROWS, Corpus
+from gpt2.tokens.corpus import BATCH_ROWS, BLOCK, Corpus, Document
 
 
 def write(path, row_group_size=None, **columns):
@@ -106,8 +106,73 @@ def test_a_small_corpus_has_both_splits_in_any_order(tmp_path_factory, texts, he
 @pytest.mark.parametrize("texts", [["one"], ["one", "", "one"], [""]])
 def test_one_text_cannot_be_split(tmp_path, texts):
     write(tmp_path / "x.parquet", text=texts)
-    with pytest.raises(InputError, match=r"expected two or more different texts, one of them to hold out"):
+    with pytest.raises(
+        InputError, match=r"expected two or more different texts, or a text of 16,384 characters or more, to "
+    ):
         Corpus(tmp_path, 0.01)
+
+
+WORDS = ["the", "end", "of", "a", "line", "may", "come", "soon", "or", "late,", "as", "may", "that", "paragraph"]
+
+
+def book(seed: int, n: int) -> str:
+    """A text of n words, in lines and paragraphs."""
+    random_ = random.Random(seed)
+    return "".join(random_.choice(WORDS) + random_.choice([" "] * 11 + ["\n", "\n\n"]) for _ in range(n))
+
+
+@pytest.mark.parametrize("heldout", [1e-6, 0.01, 0.2, 0.49])
+@pytest.mark.parametrize(
+    "text", [book(0, 200_000), "é" * 2 * BLOCK, "word " * BLOCK], ids=["book", "no end of a word", "one line"]
+)
+def test_blocks_are_held_out_of_a_single_text(tmp_path, text, heldout):
+    """They share no text with training, make up the share, and lie all over the text."""
+    write(tmp_path / "x.parquet", text=["", text])
+    corpus = Corpus(tmp_path, heldout)
+    empty, *found = documents(corpus)
+    assert corpus.blocks and empty.text == "" and "".join(document.text for document in found) == text
+    assert [document.split for document in found] == ["train", "val"] * (len(found) // 2) + ["train"] * (len(found) % 2)
+    held_out = [document for document in found if document.split == "val"]
+    assert list(corpus.texts("val")) == [document.text for document in held_out]
+    assert all(BLOCK / 2 <= len(document.text) <= 2.5 * BLOCK for document in held_out)
+    assert all(document == Document.of(document.text, document.split) for document in found)
+    share = sum(document.bytes for document in held_out) / len(text.encode())
+    blocks = len(text) // BLOCK
+    assert share == pytest.approx(max(1, round(heldout * blocks)) / blocks, rel=0.2)
+    if " " in text:
+        assert all(document.text[-1].isspace() for document in found)
+    if "\n" in text:
+        assert all(document.text.endswith("\n\n") for document in found[:-1])
+
+
+def test_an_invalid_text_that_is_cut_is_counted_once(tmp_path):
+    write(tmp_path / "x.parquet", text=strings([b"\xff " * BLOCK]))
+    assert sum(not document.valid_utf8 for document in documents(Corpus(tmp_path, 0.1))) == 1
+
+
+@pytest.mark.parametrize(
+    ("lengths", "blocks"),
+    [
+        ([40_000, 10], True),  # one of them alone is no split
+        ([40_000, 50_000], True),
+        ([40_000] * 60, False),  # 1.7% are held out
+        ([40_000] * 12, False),
+        ([50] * 5 + [80_000], True),
+        ([100] * 5, False),  # too short for blocks
+        ([10] * 1001 + [100_000], False),  # many
+    ],
+)
+def test_blocks_are_held_out_of_few_long_texts(tmp_path, lengths, blocks):
+    texts = [book(seed, length // 5) for seed, length in enumerate(lengths)]
+    write(tmp_path / "x.parquet", text=texts)
+    corpus = Corpus(tmp_path, 0.01)
+    found = documents(corpus)
+    assert corpus.blocks == blocks and {document.split for document in found} == {"train", "val"}
+    assert "".join(document.text for document in found) == "".join(texts)
+    held_out = sum(document.bytes for document in found if document.split == "val") / sum(map(len, texts))
+    assert held_out < 0.3
+    short = {document.split for document in found if len(document.text) < BLOCK}
+    assert not blocks or short <= {"train"}
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,7 @@ run(*map(Path, sys.argv[1:]))
 
 def completed(place: Path) -> list[Path]:
     """The folders of the tasks that are completed."""
-    scratch = place / "scratch"
-    return [scratch / "tasks" / path.name for path in (scratch / "datatrove" / "completions").glob("*")]
+    return [path.parent for path in (place / "scratch/tasks").glob("*/manifest.json")]
 
 
 def start(folder: Folder, corpus: Path, tokenizer: Path, place: Path) -> tuple[subprocess.Popen, list[int]]:
@@ -210,7 +209,7 @@ def test_every_kind_of_document_is_handled_and_counted(tokenizer, tmp_path):
     files = [
         ["one", "", "two", "one", EOT, f"a{EOT}", ""],
         strings([b"caf\xe9", "caf\ufffd".encode(), b"two", b"", b"\xff"]),
-        [long, "a" * 3 * PIECE, long, *map(str, range(20))],
+        [long, "a" * 3 * PIECE, long, *map(str, range(1000))],  # many, so that documents are held out whole
     ]
     assert len(long) > 4 * PIECE
     directory, vocabulary = write_corpus(tmp_path / "corpus", *files), Tokenizer.load(tokenizer)
@@ -273,7 +272,10 @@ def test_an_error_that_is_not_the_users_keeps_its_traceback(corpus, tokenizer, t
         run(corpus, tokenizer, tmp_path, executor="slurm", shard_tokens=100_000)
 
 
-def test_ray_is_not_installed(corpus, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"machine\.executor = 'ray': Ray is not installed: pip install ray$"):
-        run(corpus, tokenizer, tmp_path, executor="ray")
+@pytest.mark.parametrize(("executor", "missing"), [("slurm", ["datatrove"]), ("ray", ["datatrove", "ray"])])
+def test_an_executor_that_is_not_installed(corpus, tokenizer, tmp_path, monkeypatch, executor, missing):
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    line = rf"machine\.executor = '{executor}': not installed: pip install {' '.join(missing)}$"
+    with pytest.raises(InputError, match=line):
+        run(corpus, tokenizer, tmp_path, executor=executor)

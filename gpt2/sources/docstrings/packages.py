@@ -3,7 +3,7 @@
 import ast
 import importlib.util
 import warnings
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +15,13 @@ from gpt2.common.progress import bar
 from gpt2.sources.docstrings.prose import prose
 
 MAX_CODE = 300  # characters of a function; with its prompt, nearly every one fits a context of 256 tokens
+SPDX = {  # names of licenses in older metadata
+    "Apache Software License": "Apache-2.0",
+    "Apache License, Version 2.0": "Apache-2.0",
+    "MIT License": "MIT",
+    "Python Software Foundation License": "PSF-2.0",
+}
+LEFT_OUT = {"test", "tests", "distutils"}  # folders of tests, and numpy.distutils, which only Python 3.11 gets
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (ast.ClassDef, ast.If, ast.Try, ast.With)  # statements whose definitions belong to the module or class
 
@@ -58,7 +65,7 @@ def read_docstrings(packages: tuple[str, ...]) -> tuple[list[Docstring], list[st
 
 
 def source_files(package: str) -> list[SourceFile]:
-    """The Python files of an installed package, without its tests, ordered by path.
+    """The Python files of an installed package, without the folders LEFT_OUT and other tests, ordered by path.
 
     Raises InputError if no package of that name is installed.
     """
@@ -67,8 +74,8 @@ def source_files(package: str) -> list[SourceFile]:
     files = [
         SourceFile(package, ".".join([package, *relative.with_suffix("").parts]).removesuffix(".__init__"), path)
         for root in map(Path, roots)
-        for path in sorted(root.rglob("*.py"))
-        if not {"test", "tests"} & set((relative := path.relative_to(root)).parts[:-1])
+        for path in sorted(root.rglob("*.py"), key=lambda path: path.parts)  # in the same order on Windows
+        if not LEFT_OUT & set((relative := path.relative_to(root)).parts[:-1])
         and not path.name.startswith("test_")
         and path.name != "conftest.py"
     ]
@@ -101,12 +108,24 @@ def manifest(packages: tuple[str, ...], splits: dict[str, Sized]) -> dict:
 
 
 def origin(packages: tuple[str, ...]) -> dict:
-    """How a manifest begins: the versions of the packages; None for a package that pip did not install."""
+    """How a manifest begins: the versions of the packages, and the licenses that they declare, sorted.
+
+    The version of a package that pip did not install is None.
+    """
     provided = metadata.packages_distributions()  # names of distributions by import name
-    versions = {
-        name: metadata.version(provided[name][0]) if name in provided else None for name in sorted(set(packages))
+    found = {name: metadata.metadata(provided[name][0]) if name in provided else {} for name in sorted(set(packages))}
+    return {
+        "source": "docstrings",
+        "packages": {name: about.get("Version") for name, about in found.items()},
+        "license": sorted({license_of(about) for about in found.values()}),
     }
-    return {"source": "docstrings", "packages": versions}
+
+
+def license_of(about: Mapping[str, str]) -> str:
+    """The license in the metadata of a distribution, as an SPDX expression where it is clear which one is meant."""
+    classifiers = [value for key, value in about.items() if key == "Classifier" and value.startswith("License ::")]
+    names = [value.rpartition(" :: ")[2] for value in classifiers] or [about.get("License") or "unknown"]
+    return about.get("License-Expression") or ", ".join(SPDX.get(name, name.splitlines()[0]) for name in names)
 
 
 def _documented(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:

@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from gpt2.common.errors import InputError
-from gpt2.sources.docstrings.packages import MAX_CODE, read_docstrings, read_file, source_files
+from gpt2.sources.docstrings.packages import MAX_CODE, license_of, origin, read_docstrings, read_file, source_files
 
 MODULE = '''
 """A module that must not be imported."""
@@ -55,6 +55,7 @@ def package(tmp_path, monkeypatch):
         "tests/helper.py": '"""Tests are left out."""\n',
         "sub/test_one.py": '"""Tests are left out."""\n',
         "conftest.py": '"""Tests are left out."""\n',
+        "distutils/core.py": '"""Not every Python gets this module."""\n',
     }.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +100,29 @@ def test_code_is_the_beginning_of_a_function_without_its_docstring(package):
     lines = code["long"].split("\n")
     assert lines[:3] == ["def long(a,", "         b):", "    a = a + 0  # another line"]
     assert MAX_CODE - 40 < len(code["long"]) <= MAX_CODE
+
+
+@pytest.mark.parametrize(
+    ("about", "license"),
+    [
+        (
+            {"License-Expression": "BSD-3-Clause AND MIT", "Classifier": "License :: OSI Approved"},
+            "BSD-3-Clause AND MIT",
+        ),
+        ({"Classifier": "License :: OSI Approved :: Apache Software License", "License": "a long\ntext"}, "Apache-2.0"),
+        ({"Classifier": "Programming Language :: Python", "License": "BSD"}, "BSD"),
+        ({"License": "The license of it\n\nits whole text"}, "The license of it"),
+        ({}, "unknown"),
+    ],
+)
+def test_the_license_that_a_distribution_declares(about, license):
+    assert license_of(about) == license
+
+
+def test_the_manifest_has_versions_and_licenses(package):
+    found = origin(("numpy", package, "networkx"))
+    assert found["packages"].keys() == {"networkx", "numpy", package} and found["packages"][package] is None
+    assert found["license"][0].startswith("BSD-3-Clause") and found["license"][-1] == "unknown"
 
 
 @pytest.mark.parametrize("name", ["no_such_package", "sys", "numpy.linalg", "../numpy", ""])

@@ -31,6 +31,7 @@ from gpt2.evaluation.hellaswag import Example, read, score
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import openai_config
+from gpt2.runtime.device import choose_device
 from gpt2.runtime.world import world
 from gpt2.tokenizer.tokenizer import Tokenizer
 
@@ -57,7 +58,7 @@ def ours(examples: list[Example], tokenizer: Tokenizer, dtype: torch.dtype) -> t
 
 def transformers(examples: list[Example], tokenizer: Tokenizer, dtype: torch.dtype) -> tuple[list[list[float]], float]:
     """Does the same in a loop over the examples."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device()
     model = GPT2LMHeadModel(GPT2Config()).eval()
     model.load_state_dict(checkpoint.to_hf(initial().state_dict()), strict=False)
     model.to(device, dtype)

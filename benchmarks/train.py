@@ -23,7 +23,7 @@ the peak of the process.
 
 import argparse
 import json
-import os
+import math
 import platform
 import subprocess
 import sys
@@ -42,18 +42,19 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2.adapters.lora import add_lora
+from gpt2.common.machine import cpu_count
 from gpt2.config.params import GPTConfig, LoRAParams, MachineParams, OptimParams
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import openai_config
 from gpt2.pretraining.pretrain import flops_per_token
-from gpt2.runtime.device import can_compile, device_name, peak_memory
+from gpt2.runtime.device import can_compile, choose_device, device_name, peak_memory
 from gpt2.runtime.world import world
 from gpt2.training.trainer import Trainer, trainable_parameters
 
 LR, CLIP, WARMUP = 1e-4, 1.0, 2
 LORA = LoRAParams(rank=8, alpha=16.0, targets=["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"])
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = choose_device()
 
 
 class RandomTokens:
@@ -182,7 +183,8 @@ def work(name: str, config: GPTConfig, batch_size: int, steps: int) -> dict:
     data = RandomTokens(config, batch_size)
     losses, share = (COMPETITORS | WITH_ADAPTERS)[name](config, data, steps)
     seconds = np.diff([*data.began, time.perf_counter()])[WARMUP:]
-    return {"seconds": median(seconds), "losses": losses, "memory": peak_memory(DEVICE) / 1e6, "trained": share}
+    memory = (peak_memory(DEVICE) or math.nan) / 1e6
+    return {"seconds": median(seconds), "losses": losses, "memory": memory, "trained": share}
 
 
 def shape(model: str, batch_size: int | None, dropout: float) -> tuple[GPTConfig, int]:
@@ -226,7 +228,7 @@ def processor() -> str:
     """What the machine calls its GPU, or its CPU and how many of its processors may be used."""
     if DEVICE.type == "cuda":
         return torch.cuda.get_device_name()
-    return f"{device_name(DEVICE)} {platform.machine()}, {len(os.sched_getaffinity(0))} processors"
+    return f"{device_name(DEVICE)} {platform.machine()}, {cpu_count()} processors"
 
 
 def compare(arguments: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
+ELSEWHERE = ROOT / "tests/elsewhere"  # on PYTHONPATH: no call that only Linux, or only POSIX, has
 
 # Libraries read these when they are imported, and commands that tests start inherit them.
 for name in list(os.environ):

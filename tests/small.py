@@ -64,7 +64,7 @@ def write_shards(
     with TemporaryDirectory(dir=directory) as task:
         write_documents(documents, Path(task), tokenizer, shard_tokens)
         manifest = join_shards([Path(task)], directory)
-    write_json(directory / MANIFEST, manifest.model_dump())
+    write_json(directory / MANIFEST, {**manifest.model_dump(), "corpus": {"source": "local"}})
 
 
 def byte_tokenizer() -> Tokenizer:

@@ -8,7 +8,7 @@
 import argparse
 from pathlib import Path
 
-from gpt2.commands.cli import Parser, argument_text, check_out, within
+from gpt2.commands.cli import PROGRAM, Parser, argument_text, check_out, within
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_text
 from gpt2.interpret.heads import encode_prompts, read_attention, viewer_data
@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parser() -> Parser:
-    parser = Parser(prog="python -m gpt2 attention", description="Writes a page that shows every attention head.")
+    parser = Parser(prog=f"{PROGRAM} attention", description="Writes a page that shows every attention head.")
     add = parser.add_argument
     model = "checkpoint directory with its tokenizer; may be repeated"
     prompt = "a text of 3 or more tokens, of which the models read the first 128; may be repeated"

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from gpt2.adapters.classifier import GPTClassifier, load, predict
-from gpt2.commands.cli import Parser, argument_text
+from gpt2.commands.cli import PROGRAM, Parser, add_device, argument_text
 from gpt2.common.errors import InputError
+from gpt2.runtime.device import choose_device
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 BATCH = 32  # texts that go through the model together
@@ -28,13 +29,13 @@ CHUNK = 1 << 16  # bytes read from standard input at a time, at most
 
 
 class Classifier:
-    """A checkpoint with its tokenizer, on the GPU if there is one."""
+    """A checkpoint with its tokenizer, on a device."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, device: torch.device | str = "cpu"):
         """Raises InputError if model or tokenizer is missing or malformed, or if the model is not a classifier."""
         model, self.labels = load(directory)
         self.tokenizer = Tokenizer.load(directory, model.transformer.config.vocab_size)
-        self.model: GPTClassifier = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model: GPTClassifier = model.to(device)
         self.block_size = model.transformer.config.block_size
         self.truncated = 0  # texts so far that were cut to the context
 
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise InputError(f"text {number} of {len(texts)} = {text!r}: expected a text that is not empty")
-    classifier = Classifier(args.model)
+    classifier = Classifier(args.model, choose_device(args.device))
     if texts == ["-"]:
         _answer_lines(classifier, sys.stdin.buffer)
     else:
@@ -99,9 +100,10 @@ def _arriving(stream: BinaryIO) -> Iterator[list[bytes]]:
 
 
 def parser() -> Parser:
-    parser = Parser(prog="python -m gpt2 classify", description="Labels texts with a fine-tuned classifier.")
+    parser = Parser(prog=f"{PROGRAM} classify", description="Labels texts with a fine-tuned classifier.")
     add = parser.add_argument
     stdin, after = "- reads one text per line from standard input", "write -- before a text that begins with -"
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
+    add_device(parser)
     add("texts", nargs="+", metavar="TEXT", help=f"a text to label; {stdin}; {after}")
     return parser

@@ -1,6 +1,7 @@
 """Shared by all commands: errors that are not bugs become one line on standard error and status 1."""
 
 import argparse
+import keyword
 import math
 import os
 import re
@@ -11,6 +12,9 @@ from importlib import import_module
 from pathlib import Path
 
 from gpt2.common.errors import InputError
+
+SCRIPT = "gpt2-lab"  # installed by pip; on Windows it has a suffix
+PROGRAM = SCRIPT if Path(sys.argv[0]).stem == SCRIPT else "python -m gpt2"  # how usage lines begin
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,6 +49,12 @@ def within(kind: type, low: float, high: float = math.inf) -> Callable[[str], fl
     return parse
 
 
+def add_device(parser: Parser) -> None:
+    """Adds the option --device, which `choose_device` understands."""
+    choices, auto = ("auto", "cpu", "cuda", "mps"), "auto: an NVIDIA GPU, else that of a Mac, else the CPU"
+    parser.add_argument("--device", choices=choices, default="auto", help=f"where the model runs; {auto}")
+
+
 def check_out(path: Path) -> None:
     """Raises InputError unless --out names an existing or new file in an existing directory."""
     if not path.parent.is_dir() or (path.exists() and not path.is_file()):
@@ -53,7 +63,7 @@ def check_out(path: Path) -> None:
 
 def run(command: str, arguments: list[str]) -> int:
     """Runs a command and returns its exit status. With several processes, only the first reports errors."""
-    module = import_module(f"gpt2.commands.{command}")
+    module = import_module(f"gpt2.commands.{command}" + "_" * keyword.iskeyword(command))
     args = module.parser().parse_args(arguments)
     try:
         module.main(args)
@@ -63,7 +73,10 @@ def run(command: str, arguments: list[str]) -> int:
             print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # such as a file without permission, or a full disk
-        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"error: {error.filename2 or error.filename or 'standard output'}: {error.strerror or error}",
+            file=sys.stderr,
+        )
         sys.stdout = None  # at exit, Python would try to write the rest of the output
         return 1
     except KeyboardInterrupt:
@@ -74,5 +87,6 @@ def run(command: str, arguments: list[str]) -> int:
 def start(main: Callable[[], int]) -> None:
     """Runs a command's main function in this process, and exits with its status."""
     sys.stdout.reconfigure(encoding="utf-8")  # in any locale, because texts may contain any character
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command silently
+    if hasattr(signal, "SIGPIPE"):  # not on Windows
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the command silently
     sys.exit(main())

@@ -9,18 +9,19 @@ With several samples, the first is printed token by token and the others after i
 import argparse
 import codecs
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import torch
 
-from gpt2.commands.cli import Parser, argument_text, within
+from gpt2.commands.cli import PROGRAM, Parser, add_device, argument_text, within
 from gpt2.common.errors import InputError
-from gpt2.generation.generate import encode_prompt, generate
+from gpt2.generation.generate import generate
+from gpt2.generation.generation_config import read_generation_config
 from gpt2.generation.sampling import Sampling
 from gpt2.instruction import alpaca
 from gpt2.model import checkpoint
-from gpt2.runtime.device import autocast_dtype, can_compile
+from gpt2.runtime.device import autocast_dtype, can_compile, choose_device
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 
@@ -29,10 +30,13 @@ def main(args: argparse.Namespace) -> None:
     if args.input is not None and args.instruction is None:
         raise InputError("argument --input: not allowed without argument --instruction")
     compiled = args.compile and can_compile("always")
-    model, tokenizer = checkpoint.load_with_tokenizer(args.model)
+    model, tokenizer = checkpoint.load_with_tokenizer(args.model, choose_device(args.device))
     model.to(autocast_dtype(args.precision, model.wte.weight.device) or torch.float32)
     prompt, shown = _prompt(args)
-    ids = encode_prompt(tokenizer, prompt)
+    settings = read_generation_config(args.model, tokenizer.eot, model.config.vocab_size)
+    for setting in settings.unread:
+        print(f"note: {setting} is not applied; the options of this command decide", file=sys.stderr)
+    ids = tokenizer.encode_prompt(prompt) or [settings.start]
     if len(ids) > (limit := model.config.block_size):
         print(f"note: the model sees the last {limit} of the prompt's {len(ids)} tokens", file=sys.stderr)
     steps = generate(
@@ -42,13 +46,13 @@ def main(args: argparse.Namespace) -> None:
         Sampling(args.temperature, args.top_k, args.top_p, args.repetition_penalty),
         seed=args.seed,
         samples=args.samples,
-        stop=[tokenizer.eot],
+        stop=settings.stop,
         compiled=compiled,
     )
     headers = [f"--- sample {i + 1} of {args.samples} ---\n" if args.samples > 1 else "" for i in range(args.samples)]
     print(headers[0] + shown, end="", flush=True)
     rest = [header + shown for header in headers[1:]]
-    for first, *others in _decode(tokenizer, steps, args.samples):
+    for first, *others in _decode(tokenizer, steps, args.samples, settings.stop):
         print(first, end="", flush=True)
         rest = [text + piece for text, piece in zip(rest, others, strict=True)]
     print("", *rest, sep="\n")
@@ -67,17 +71,19 @@ def _prompt(args: argparse.Namespace) -> tuple[str, str]:
     return prompt, prompt
 
 
-def _decode(tokenizer: Tokenizer, steps: Iterator[list[int]], samples: int) -> Iterator[list[str]]:
+def _decode(
+    tokenizer: Tokenizer, steps: Iterator[list[int]], samples: int, stop: Collection[int]
+) -> Iterator[list[str]]:
     """Yields the text that each step adds to each sample. Characters split over tokens wait until they are complete."""
     decoders = [codecs.getincrementaldecoder("utf-8")(errors="replace") for _ in range(samples)]
     for tokens in steps:
-        pieces = (b"" if token == tokenizer.eot else tokenizer.token_bytes(token) for token in tokens)
+        pieces = (b"" if token in stop else tokenizer.token_bytes(token) for token in tokens)
         yield [decoder.decode(piece) for decoder, piece in zip(decoders, pieces, strict=True)]
     yield [decoder.decode(b"", final=True) for decoder in decoders]
 
 
 def parser() -> Parser:
-    parser = Parser(prog="python -m gpt2 generate", description="Continues a text, or answers an instruction.")
+    parser = Parser(prog=f"{PROGRAM} generate", description="Continues a text, or answers an instruction.")
     add, default = parser.add_argument, "default: %(default)s"
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
     begin = parser.add_mutually_exclusive_group()
@@ -96,5 +102,6 @@ def parser() -> Parser:
     add("--seed", type=within(int, 0, 2**62), default=1337, metavar="N", help=f"seed of the first sample; {default}")
     add("--samples", type=within(int, 1, 1000), default=1, metavar="N", help=f"number of texts; {default}")
     add("--precision", choices=["float32", "bfloat16"], default="float32", help=f"precision of the model; {default}")
+    add_device(parser)
     add("--compile", action="store_true", help="use torch.compile: half a minute to compile, then faster")
     return parser

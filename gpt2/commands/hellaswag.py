@@ -10,7 +10,7 @@ Several processes share the work under a launcher:
 import argparse
 from pathlib import Path
 
-from gpt2.commands.cli import Parser, check_out
+from gpt2.commands.cli import PROGRAM, Parser, add_device, check_out
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_jsonl
 from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, evaluate, validated
@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> None:
         check_out(args.out)
         if args.out.exists() and args.data.exists() and args.out.samefile(args.data):
             raise InputError(f"--out = {args.out}: expected another file than --data, which it would replace")
-    with world() as here:
+    with world(args.device) as here:
         examples = validated(table_completions(args.data, str(args.data)), str(args.data))
         metrics, rows = evaluate(args.model, examples, protocols, precision=args.precision, world=here)
     if here.main:
@@ -39,9 +39,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parser() -> Parser:
-    parser = Parser(
-        prog="python -m gpt2 hellaswag", description="Scores a model on HellaSwag, or any file in its format."
-    )
+    parser = Parser(prog=f"{PROGRAM} hellaswag", description="Scores a model on HellaSwag, or any file in its format.")
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="checkpoint directory with its tokenizer")
     add("--data", type=Path, required=True, metavar="FILE", help="a table with HellaSwag's columns")
@@ -49,5 +47,6 @@ def parser() -> Parser:
     precision = "precision of matrix products; default: %(default)s"
     add("--protocol", choices=[*PROTOCOLS, "both"], default="both", help=protocol)
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=precision)
+    add_device(parser)
     add("--out", type=Path, metavar="FILE", help="write one row of scores per example, JSON lines")
     return parser

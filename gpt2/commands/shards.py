@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2.commands.cli import Parser
+from gpt2.commands.cli import PROGRAM, Parser
 from gpt2.common.errors import InputError
 from gpt2.common.files import sha256
 from gpt2.common.progress import bar
@@ -33,11 +33,12 @@ def verify(directory: Path) -> str:
     lines = []
     for name, split in manifest.splits.items():
         starts, end = [], 0  # places of <|endoftext|> in the stream, and the number of tokens so far
+        eot = open_shard(directory, split.shards[0])[0]  # every document begins with it
         for shard in bar(split.shards, desc=name, unit="shard"):
             tokens, digest = open_shard(directory, shard), sha256(directory / shard.file)
             if digest != shard.sha256:
                 raise InputError(f"{directory / shard.file}: sha256 {digest}, the manifest says {shard.sha256}")
-            starts.append(np.flatnonzero(tokens == manifest.vocab_size - 1) + end)
+            starts.append(np.flatnonzero(tokens == eot) + end)
             end += len(tokens)
         lengths = histogram(np.diff(np.concatenate(starts), append=end) - 1)
         counted = {
@@ -70,7 +71,8 @@ def stats(directory: Path) -> str:
     lines += [
         "",
         f"vocabulary of {manifest.vocab_size:,}; left out as empty: {manifest.empty:,}; "
-        f"not UTF-8: {manifest.invalid_utf8:,}; in val and in train: {manifest.val_in_train:,}",
+        f"not UTF-8: {manifest.invalid_utf8:,}; in val and in train: {manifest.val_in_train:,}"
+        + ("; val is blocks within documents" if manifest.heldout else ""),
     ]
     for name, split in manifest.splits.items():
         lines += ["", f"{name}: documents by tokens", *_bars(split.lengths)]
@@ -122,7 +124,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parser() -> Parser:
-    parser = Parser(prog="python -m gpt2 shards", description="Verifies or describes token shards.")
+    parser = Parser(prog=f"{PROGRAM} shards", description="Verifies or describes token shards.")
     commands = parser.add_subparsers(required=True)
     for work, help in ((verify, "compare shards with their manifest, including checksums"), (stats, "print totals")):
         command = commands.add_parser(work.__name__, help=help)

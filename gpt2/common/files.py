@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
-        with open(temporary, "rb") as written:
+        with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except Exception as error:
@@ -39,6 +39,23 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Yields a temporary directory beside `path`. On success it becomes `path`, and otherwise it is deleted.
+
+    Raises InputError if `path` exists.
+    """
+    if path.exists():
+        raise InputError(f"{path}: exists already; expected the path of a new directory")
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

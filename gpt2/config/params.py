@@ -54,8 +54,10 @@ class ModelParams(Section):
 class GPTConfig(ModelParams):
     """Everything that determines the shapes of a GPT-2."""
 
-    vocab_size: PositiveInt
-    """number of tokens in the vocabulary"""
+    vocab_size: Annotated[int, Field(gt=0, le=65536)]
+    """number of rows of the token embedding; tokens are stored in 16 bits"""
+    n_inner: PositiveInt | None = None
+    """width inside the MLP; blank: 4 * n_embd"""
 
 
 class RunParams(Section):
@@ -157,6 +159,8 @@ class InstructionParams(FineTuneParams):
     """full: all weights train; lora: only adapters, merged at the end"""
     lora: LoRAParams = LoRAParams()
     """the adapters if method is lora"""
+    answers: Literal["last", "all"] = "last"
+    """the answers of a conversation to train on; validation and test always score the last one"""
 
 
 # --- evaluation ----------------------------------------------------------------------------------------------------
@@ -235,12 +239,16 @@ class MachineParams(Section):
     """shell command that starts the processes of pretraining, such as torchrun"""
     micro_batch_size: PositiveInt = 16
     """maximum number of samples per forward pass of one process; gradients accumulate to the batch size"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """where models run, except for parity and attention, which use the CPU; auto: cuda, else mps (the GPU of a Mac, for
+    one process), else cpu"""
     compile: Literal["auto", "always", "never"] = "auto"
-    """torch.compile for pretraining; auto: where it is supported"""
+    """torch.compile for pretraining; auto: on Linux, where there is a C++ compiler"""
     checkpoint_every: PositiveInt = 100
     """training steps between checkpoints; an interrupted run resumes from the last one"""
     executor: Literal["local", "slurm", "ray"] = "local"
-    """where tokenization runs: this machine, Slurm (set SBATCH_PARTITION, SBATCH_TIMELIMIT) or Ray (pip install ray)"""
+    """where tokenization runs: this machine; Slurm (pip install datatrove), whose partition and time limit the
+    environment variables SBATCH_PARTITION and SBATCH_TIMELIMIT set; or Ray (pip install datatrove ray)"""
     workers: PositiveInt | None = None
     """number of tokenization tasks that run at a time; blank: one per processor, or all tasks on a cluster"""
     logger: Literal["none", "tensorboard", "wandb"] = "none"

@@ -1,7 +1,6 @@
-"""Capabilities of a device: precision, compiler, peak speed, memory."""
+"""The device, and its capabilities: precision, compiler, peak speed, memory."""
 
 import os
-import resource
 import shutil
 import sys
 import sysconfig
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gpt2.common.errors import InputError
-from gpt2.common.machine import processor
+from gpt2.common.machine import peak_resident_memory, processor
 
 PEAK_FLOPS = {  # dense bfloat16 operations per second, from manufacturers' data sheets
     "NVIDIA B200": 2250e12,
@@ -28,14 +27,29 @@ PEAK_FLOPS = {  # dense bfloat16 operations per second, from manufacturers' data
 }
 
 
+def choose_device(setting: str = "auto") -> torch.device:
+    """The device that `auto`, `cpu`, `cuda` or `mps` (the GPU of a Mac) names; auto: cuda, else mps, else cpu.
+
+    Raises InputError if this machine lacks it.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    found = [kind for kind in present if present[kind]]
+    if setting not in ("auto", *found):
+        raise InputError(f"device = {setting!r}: torch finds none here; expected auto or {' or '.join(found)}")
+    return torch.device(found[0] if setting == "auto" else setting)
+
+
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The dtype to pass to torch.autocast, or None for plain float32.
 
     Under autocast use no_grad rather than inference_mode, in which autocast does not cache weights and converts them
-    again for every product. Raises InputError if `precision` is bfloat16 and the hardware lacks it.
+    again for every product. On mps auto means float32, because bfloat16 has not been tried there. Raises InputError if
+    `precision` is bfloat16 and the hardware lacks it.
     """
     if device.type == "cuda":
         available = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "mps":
+        available = precision == "bfloat16" and torch.backends.mps.is_macos_or_newer(14, 0)
     else:
         available = not cpu_features().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
     if precision == "bfloat16" and not available:
@@ -52,8 +66,14 @@ def cpu_features() -> set[str]:
 
 
 def can_compile(setting: str) -> bool:
-    """Whether to use torch.compile. Raises InputError if it is required and cannot work without a C++ compiler."""
-    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+    """Whether to use torch.compile; `auto` uses it on Linux alone.
+
+    Raises InputError if it is required and cannot work without a C++ compiler.
+    """
+    if setting == "auto" and sys.platform != "linux":
+        return False
+    usual = "cl" if sys.platform == "win32" else "g++"
+    compiler = shutil.which(os.environ.get("CXX", usual)) or shutil.which("clang++")
     headers = Path(sysconfig.get_path("include"), "Python.h").exists()
     available = compiler is not None and headers  # a GPU needs them too, for the code that launches its kernels
     if setting == "always" and not available:
@@ -62,8 +82,10 @@ def can_compile(setting: str) -> bool:
 
 
 def device_name(device: torch.device) -> str:
-    """The model name of the GPU or the processor."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    """The model name of the GPU or the processor; both have the same on a Mac, so `(mps)` follows that of the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()} (mps)" if device.type == "mps" else processor()
 
 
 def peak_flops(device: torch.device) -> float | None:
@@ -71,12 +93,14 @@ def peak_flops(device: torch.device) -> float | None:
     return PEAK_FLOPS.get(device_name(device))
 
 
-def peak_memory(device: torch.device) -> int:
-    """The peak memory of this process in bytes: GPU memory of tensors, or resident memory on the CPU."""
+def peak_memory(device: torch.device) -> int | None:
+    """The peak memory of this process in bytes: GPU memory of tensors, or resident memory on the CPU.
+
+    On mps it is the memory that the driver holds now, which rarely shrinks. None where the system does not report it.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return torch.mps.driver_allocated_memory() if device.type == "mps" else peak_resident_memory()
 
 
 def move(tensor: Tensor, device: torch.device) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from gpt2.common.errors import InputError
+from gpt2.runtime.device import choose_device
 
 TIMEOUT = timedelta(minutes=10)  # how long processes wait for each other; no process writes or compiles for longer
 
@@ -38,11 +39,12 @@ class World:
         return tensor.tolist()
 
     def gather(self, value: Tensor) -> Tensor:
-        """Collects each process's scalar, by rank: (size,) in float64 on the device. Does not wait for the device."""
+        """Collects each process's scalar, by rank: (size,) on the device. Does not wait for the device."""
+        if self.size == 1:
+            return value.view(1)
         values = torch.zeros(self.size, dtype=torch.float64, device=self.device)
         values[self.rank] = value
-        if self.size > 1:
-            dist.all_reduce(values)
+        dist.all_reduce(values)
         return values
 
     def gather_objects(self, value: object) -> list:
@@ -69,9 +71,10 @@ class World:
 
 
 @contextmanager
-def world() -> Iterator[World]:
+def world(device: str = "auto") -> Iterator[World]:
     """Joins the processes that torchrun started (RANK and WORLD_SIZE are set), or is a single process.
 
+    `device`: see choose_device. Several processes cannot share mps: auto then means the CPU, and mps raises InputError.
     On the CPU results are deterministic, and a launched process uses one thread, so that sums have the same order, and
     losses are the same, for any number of processes and cores; to use more cores, start more processes. A single
     process without a launcher uses all cores. On a GPU, float32 products use TF32. torch's settings are restored at the
@@ -79,27 +82,23 @@ def world() -> Iterator[World]:
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    if 0 < torch.cuda.device_count() <= local_rank:
-        raise InputError(
-            f"more processes on a machine than its {torch.cuda.device_count()} GPUs: give the launcher fewer"
-        )
-    device = torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
+    chosen = _device(device, size, local_rank)
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
         torch.set_float32_matmul_precision("high")  # TF32
-    else:
+    elif chosen.type == "cpu":
         torch.use_deterministic_algorithms(True)  # otherwise threads add to an embedding's gradient in any order
         torch.utils.deterministic.fill_uninitialized_memory = False
         if "RANK" in os.environ:
             torch.set_num_threads(1)
     if size > 1:
-        backend, bound = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+        backend, bound = ("nccl", chosen) if chosen.type == "cuda" else ("gloo", None)
         dist.init_process_group(backend, device_id=bound, timeout=TIMEOUT)
     try:
-        yield World(rank, size, device)
+        yield World(rank, size, chosen)
     finally:
         torch.set_float32_matmul_precision(precision)
         torch.set_num_threads(threads)
@@ -107,3 +106,17 @@ def world() -> Iterator[World]:
         torch.utils.deterministic.fill_uninitialized_memory = fill
     if size > 1:  # not after an error: it would wait for processes that wait for this one
         dist.destroy_process_group()
+
+
+def _device(setting: str, size: int, local_rank: int) -> torch.device:
+    """The device of one process of `size`. Raises InputError if the machine has too few of them."""
+    device = choose_device(setting)
+    if device.type == "mps" and size > 1:
+        if setting == "mps":
+            raise InputError(f"device = 'mps': {size} processes cannot share it: give the launcher one")
+        return torch.device("cpu")
+    if device.type == "cuda":
+        if local_rank >= (gpus := torch.cuda.device_count()):
+            raise InputError(f"more processes on a machine than its {gpus} GPUs: give the launcher fewer")
+        return torch.device("cuda", local_rank)
+    return device

@@ -19,6 +19,7 @@ class History:
     timed_targets: int = 0  # targets seen in those steps
     loss_spikes: int = 0  # steps that `is_spike` counts as spikes
     code_changed_at_step: list[int] = field(default_factory=list)  # steps from which other code continued the run
+    conditions_changed_at_step: list[int] = field(default_factory=list)  # or another processor, launcher, micro-batch
 
     @property
     def targets(self) -> int:

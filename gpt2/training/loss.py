@@ -1,7 +1,8 @@
 """The mean loss over a data set."""
 
+import math
+
 import numpy as np
-import torch
 from torch import nn
 
 from gpt2.runtime.device import move
@@ -14,11 +15,11 @@ def mean_loss(model: nn.Module, data: Dataset, batch_size: int, world: World) ->
     order = np.arange(len(data))
     if data.lengths is not None:
         order = by_length(order, data.lengths)
-    total, n_targets = torch.zeros((), dtype=torch.float64, device=world.device), 0
+    losses, n_targets = [], 0  # the losses stay on the device, so that it does not wait for the host
     for first in range(world.rank * batch_size, len(data), world.size * batch_size):
         ids = order[first : first + batch_size]
         inputs, targets = data.batch(ids)
-        total += model(move(inputs, world.device), move(targets, world.device))
+        losses.append(model(move(inputs, world.device), move(targets, world.device)))
         n_targets += data.targets(ids)
-    total, n_targets = world.sum([total.item(), float(n_targets)])
+    total, n_targets = world.sum([math.fsum(loss.item() for loss in losses), float(n_targets)])
     return total / n_targets

@@ -12,7 +12,7 @@ from gpt2.common.errors import InputError
 from gpt2.common.files import NO_ROOM, replacing
 
 KEEP = 2
-CONSTANT = "constant.pt"  # the state at the end of the constant phase of wsd, from which a longer run can go on
+CONSTANT = "constant.pt"  # the state at the end of the constant phase of wsd, from which a longer run can continue
 DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
 
 

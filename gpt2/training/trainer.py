@@ -47,7 +47,7 @@ class Trainer:
 
     `machine` says how the work is done. What it resolves to is part of each checkpoint and stays when a run resumes,
     except that a smaller `micro_batch_size` takes effect. `code`: the hash of each file of the code that decides the
-    result. If the checkpoint has others, the run goes on, and the history names the step. A run without a checkpoint
+    result. If the checkpoint has others, the run continues, and the history names the step. A run without a checkpoint
     begins from the state that `start(conditions)` returns, if any. `compile`: whether compiling may pay, since batches
     have the same shape.
 
@@ -133,11 +133,11 @@ class Trainer:
                     loss += share.detach()
                     tokens += inputs.numel() * world.size
                     batch = next(batches, None)  # read while the device computes
-                norm = nn.utils.clip_grad_norm_(self.model.parameters(), params.grad_clip, foreach=True)
+                norm = nn.utils.clip_grad_norm_(self.model.parameters(), params.grad_clip)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
                 # The host waits for the device here. Nothing uses the new weights before this check.
-                *shares, grad_norm = torch.cat([world.gather(loss), norm.double().view(1)]).tolist()
+                *shares, grad_norm = torch.cat([world.gather(loss), norm.view(1)]).tolist()
                 if not (math.isfinite(sum(shares)) and math.isfinite(grad_norm)):
                     raise InputError(self._diverged(step, lr, shares, grad_norm))
                 seconds = time.perf_counter() - started
@@ -227,7 +227,8 @@ class Trainer:
                     self.log(split, row)
 
     def _continue(self, conditions: dict, code: dict[str, str]) -> None:
-        """Keeps how the work was done up to the checkpoint, and notes whether its code was another."""
+        """Keeps how the work was done up to the checkpoint. Records whether the code differs, or the conditions, such
+        as the processor and the number of processes."""
         kept = {name: conditions[name] for name in self.resolved}
         kept["micro_batch_size"] = min(kept["micro_batch_size"], self.resolved["micro_batch_size"])
         lines = [
@@ -236,6 +237,9 @@ class Trainer:
             if self.resolved[name] != value
         ]
         self.resolved = kept
+        if others := {name: value for name, value in self.conditions.items() if conditions.get(name) != value}:
+            self.history.conditions_changed_at_step.append(self.history.step)
+            lines += [f"{name} is {value}, was {conditions.get(name)}" for name, value in others.items()]
         if changed := sorted(file for file in self.code.keys() | code.keys() if self.code.get(file) != code.get(file)):
             self.history.code_changed_at_step.append(self.history.step)
             lines.append(f"the code changed since then: {', '.join(changed)}")
@@ -243,7 +247,7 @@ class Trainer:
             print(f"training resumes at step {self.history.step}", *lines, sep="; ", file=sys.stderr)
 
     def _state(self) -> dict:
-        """Everything that a run needs to go on."""
+        """Everything that a run needs to resume."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -261,7 +265,8 @@ class Trainer:
             self.checkpoints.save_constant(self._state())
 
     def _snapshot_and_evaluate(self) -> None:
-        """Evaluates before the first step, after the last, and every `eval_every` steps between."""
+        """Passes the model of each step to `snapshot`. Evaluates before the first step, after the last, and every
+        `eval_every` steps between."""
         step, history = self.history.step, self.history
         if self.snapshot and self.world.main:
             self.snapshot(self.model, step)

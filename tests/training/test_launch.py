@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gpt2.common.files import read_csv, read_json
+from tests.conftest import ELSEWHERE
 from tests.repository import Repository
 from tests.small import byte_tokenizer, free_port, write_shards
 
@@ -141,6 +142,22 @@ def test_no_kill_leaves_a_process_and_training_ends_with_the_same_bytes(laborato
     laboratory.ok(*STAGE)
     assert laboratory.outs() == uninterrupted
     assert not laboratory.checkpoints()
+
+
+def test_without_what_only_linux_has_a_terminated_run_resumes_and_ends_with_the_same_bytes(laboratory, uninterrupted):
+    laboratory.configure(launcher="torchrun --standalone --nproc-per-node=2")
+    laboratory.environment["PYTHONPATH"] = str(ELSEWHERE)
+    laboratory.hold.touch()
+    before, started = laboratory.checkpoints(), laboratory.start(*STAGE, stderr=PIPE)
+    laboratory.wait_for(lambda: laboratory.checkpoints() - before, started)
+    started.terminate()
+    started.communicate()
+    laboratory.wait_for(lambda: not laboratory.processes())
+    laboratory.hold.unlink()
+    laboratory.ok(*STAGE)
+    del laboratory.environment["PYTHONPATH"]
+    assert laboratory.outs() == uninterrupted
+    assert laboratory.json("reports/pretrain/throughput.json")["peak_memory_mb"] is None
 
 
 def test_code_edited_after_a_kill_goes_on_and_an_edit_during_training_costs_seconds(laboratory, uninterrupted):

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from gpt2.common.errors import InputError
 from gpt2.config.params import MachineParams, OptimParams
@@ -20,6 +22,16 @@ from gpt2.training.optim import constant_steps, learning_rate
 from gpt2.training.resume import CONSTANT, read_state
 from gpt2.training.trainer import Trainer, micro_batches
 from tests.small import ALONE, CONFIG, MACHINE, OPTIM
+
+
+class NoFloat64(TorchDispatchMode):
+    """Fails where a tensor of float64 is made."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64]
+        assert not made, f"{func} makes float64"
+        return out
 
 
 class Counting:
@@ -313,8 +325,14 @@ def test_how_the_work_was_begun_stays_but_a_smaller_micro_batch_takes_effect(tmp
     assert larger.resolved["micro_batch_size"] == 2
     assert "micro_batch_size stays 2, as when this run began (now 8)" in capsys.readouterr().err
     smaller = trainer(tmp_path, micro_batch_size=1)
-    smaller.fit()
+    assert smaller.fit().conditions_changed_at_step == [12]
     assert smaller.resolved["micro_batch_size"] == 1
+    assert "micro_batch_size is 1, was 2" in capsys.readouterr().err
+
+
+def test_training_makes_no_float64_on_the_device_which_mps_lacks(tmp_path):
+    with NoFloat64():
+        assert trainer(tmp_path, steps=4).fit().step == 4
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -108,8 +108,8 @@ def _age(seconds: float) -> str:
 def remove(path: Path) -> bool:
     """Deletes a folder, unless a stage has started to use it. A stage that starts meanwhile begins in a new one."""
     try:
-        with FileLock(path / "lock", blocking=False):
-            discard(path)
+        with FileLock(path / "lock", blocking=False) as lock:
+            discard(path, lock)
     except Timeout:
         return False
     return True

@@ -12,7 +12,7 @@ def main(stage: Stage) -> None:
     directory, data = stage.dep("data/models/classification"), stage.dep("data/raw/classification")
     model, labels = load(directory)
     tokenizer = Tokenizer.load(directory, model.transformer.config.vocab_size)
-    with world() as here:
+    with world(stage.machine.device) as here:
         done = evaluate(
             model.to(here.device),
             tokenizer,

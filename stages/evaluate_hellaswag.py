@@ -16,7 +16,7 @@ def main(stage: Stage) -> None:
     examples = read(stage.dep("data/raw/hellaswag") / "val.jsonl")
     *snapshots, final = read_snapshots(stage.dep("data/models/snapshots"), stage.dep("data/models/pretrain"))
     first = examples[: params.snapshots]
-    with world() as here:
+    with world(stage.machine.device) as here:
         settings = {"precision": params.precision, "world": here}
         metrics, rows = evaluate(final.directory, examples, list(PROTOCOLS), **settings)
         scored = [(final, rows[: len(first)])]

@@ -2,16 +2,16 @@
 
 from gpt2.common.files import read_json, read_jsonl, write_json, write_jsonl
 from gpt2.instruction.evaluate import evaluate
-from gpt2.model import checkpoint
+from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.runtime.world import world
 from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
-    base, _ = checkpoint.load_with_tokenizer(stage.dep(f"data/models/{stage.param('instruction.init')}"))
-    tuned, tokenizer = checkpoint.load_with_tokenizer(stage.dep("data/models/instruction"))
     data = stage.dep("data/raw/instructions") / "test.jsonl"
-    with world() as here:
+    with world(stage.machine.device) as here:
+        base, _ = load_with_tokenizer(stage.dep(f"data/models/{stage.param('instruction.init')}"), here.device)
+        tuned, tokenizer = load_with_tokenizer(stage.dep("data/models/instruction"), here.device)
         done = evaluate(
             base,
             tuned,

@@ -1,20 +1,21 @@
 """Stage finetune_classification: teaches the model which label a text has."""
 
 from gpt2.adapters.classifier import save
-from gpt2.classification.finetune import finetune
+from gpt2.classification.finetune import card, finetune
 from gpt2.common.files import read_json, read_jsonl, write_json
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.runtime.world import world
+from gpt2.training.card import lineage, record, write_card
 from stages.live import curves
 from stages.stage import Stage, run
 
 
 def main(stage: Stage) -> None:
     params = stage.param("classification")
-    model, tokenizer = load_with_tokenizer(stage.dep(f"data/models/{params.init}"))
-    data = stage.dep("data/raw/classification")
+    base, data = stage.dep(f"data/models/{params.init}"), stage.dep("data/raw/classification")
+    model, tokenizer = load_with_tokenizer(base)
     labels = read_json(data / "labels.json")
-    with world() as here:
+    with world(stage.machine.device) as here:
         done = finetune(
             model,
             tokenizer,
@@ -30,7 +31,9 @@ def main(stage: Stage) -> None:
         )
     out = stage.out("data/models/classification")
     save(done.model, labels, out)
-    tokenizer.save(out, model.config.block_size)
+    tokenizer.save(out, model.config.block_size, padding_side="right")
+    made_from = [*lineage(base), record("classification", read_json(data / "manifest.json"))]
+    write_card(card(done, labels, params, made_from), out)
     write_json(stage.out("reports/classification/training.json"), done.metrics)
 
 

@@ -1,10 +1,12 @@
 """Stage finetune_instruction: teaches the model to answer instructions."""
 
 from gpt2.adapters import lora
-from gpt2.common.files import read_jsonl, write_json
-from gpt2.instruction.finetune import finetune
-from gpt2.model import checkpoint
+from gpt2.common.files import read_json, read_jsonl, write_json
+from gpt2.instruction.chat_template import CHAT_TEMPLATE, GENERATION
+from gpt2.instruction.finetune import card, finetune
+from gpt2.model.checkpoint import load_with_tokenizer, save_with_tokenizer
 from gpt2.runtime.world import world
+from gpt2.training.card import lineage, record, write_card
 from stages.live import curves
 from stages.stage import Stage, run
 
@@ -12,8 +14,8 @@ from stages.stage import Stage, run
 def main(stage: Stage) -> None:
     params = stage.param("instruction")
     base, data = stage.dep(f"data/models/{params.init}"), stage.dep("data/raw/instructions")
-    model, tokenizer = checkpoint.load_with_tokenizer(base)
-    with world() as here:
+    model, tokenizer = load_with_tokenizer(base)
+    with world(stage.machine.device) as here:
         done = finetune(
             model,
             tokenizer,
@@ -29,9 +31,14 @@ def main(stage: Stage) -> None:
         )
     out = stage.out("data/models/instruction")
     if params.method == "lora":
-        lora.save_adapter(done.adapters, params.lora, out / "adapter", base.as_posix())
-    checkpoint.save(done.model, out)
-    tokenizer.save(out, model.config.block_size)
+        path = base / "manifest.json"  # a base from the hub has one
+        origin = read_json(path) if path.exists() else {}
+        name, revision = origin.get("repo", base.as_posix()), origin.get("commit")
+        lora.save_adapter(done.adapters, params.lora, out / "adapter", name, revision)
+        tokenizer.save(out / "adapter", model.config.block_size, chat_template=CHAT_TEMPLATE)
+    save_with_tokenizer(done.model, tokenizer, out, GENERATION, CHAT_TEMPLATE)
+    made_from = [*lineage(base), record("instruction tuning", read_json(data / "manifest.json"))]
+    write_card(card(done, params, made_from), out)
     write_json(stage.out("reports/instruction/training.json"), done.metrics)
 
 

@@ -90,7 +90,9 @@ class ConstantPhase:
             f"{name} is {conditions[name]}, was {before[name]}" for name in before if conditions[name] != before[name]
         ]
         files = [file for file in sorted(code.keys() | state["code"]) if code.get(file) != state["code"].get(file)]
-        mixed = [f"its code changed at step {step}" for step in state["history"]["code_changed_at_step"]]
+        history = state["history"]
+        mixed = [f"its code changed at step {step}" for step in history["code_changed_at_step"]]
+        mixed += [f"its conditions changed at step {step}" for step in history.get("conditions_changed_at_step", ())]
         return "; ".join([*values, *(f"{file} has changed" for file in files), *mixed])
 
     def _lengthened(self) -> bool:

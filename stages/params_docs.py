@@ -33,7 +33,7 @@ CONFLICTS = [  # what conflicts, how it is refused, what to set
     ),
     (
         "the `source` of a data set is local, and its folder in `data/local` is empty",
-        "`data/local/...: expected a table in it: ...`",
+        "`data/local/...: expected a file in it that ends in one of ...`",
         "files in the folder",
     ),
     (

@@ -2,17 +2,19 @@
 
 import shutil
 
-from torch.distributed.elastic.multiprocessing.errors import record
+from torch.distributed.elastic.multiprocessing import errors
 
 from gpt2.common.files import write_json
 from gpt2.config.params import GPTConfig
-from gpt2.model import checkpoint
+from gpt2.model.checkpoint import save_with_tokenizer
 from gpt2.model.gpt import GPT, initial_model
 from gpt2.model.snapshots import write_manifest
-from gpt2.pretraining.pretrain import Pretrained, TokenWindows, openai_model, pretrain
+from gpt2.pretraining.pretrain import Pretrained, TokenWindows, card, openai_model, pretrain
+from gpt2.pretraining.sampling import GENERATION
 from gpt2.runtime.world import world
 from gpt2.tokenizer.tokenizer import Tokenizer
-from gpt2.tokens.shards import TokenStream
+from gpt2.tokens.shards import TokenStream, read_manifest
+from gpt2.training.card import VALIDATION, lineage, record, write_card
 from stages.live import curves
 from stages.longer import ConstantPhase
 from stages.stage import Stage, run
@@ -33,11 +35,11 @@ def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer]:
     return model, train_data, val_data, tokenizer
 
 
-@record  # puts the traceback of a crash into torchrun's report
+@errors.record  # puts the traceback of a crash into torchrun's report
 def main(stage: Stage) -> None:
     model, train_data, val_data, tokenizer = inputs(stage)
     constant_phase = ConstantPhase(stage)
-    with world() as here:
+    with world(stage.machine.device) as here:
         done = pretrain(
             model,
             train_data,
@@ -60,13 +62,21 @@ def main(stage: Stage) -> None:
 def write(stage: Stage, done: Pretrained, tokenizer: Tokenizer) -> None:
     """Writes the outs, except for the curve, which is in its place already."""
     out, snapshots = stage.out("data/models/pretrain"), stage.out("data/models/snapshots")
-    checkpoint.save(done.model, out)
-    tokenizer.save(out, done.model.config.block_size)
+    save_with_tokenizer(done.model, tokenizer, out, GENERATION)
+    write_card(card(done.model, done.metrics, made_from(stage)), out)
     for snapshot in done.snapshots:
         shutil.copytree(snapshot.directory, snapshots / snapshot.directory.name)
     write_manifest(snapshots, done.snapshots, done.metrics["steps"], done.metrics["tokens"])
     write_json(stage.out("reports/pretrain/metrics.json"), done.metrics)
     write_json(stage.out("reports/pretrain/throughput.json"), done.throughput)
+
+
+def made_from(stage: Stage) -> list[dict]:
+    """The records of initial weights and corpus for the model card."""
+    init, corpus = stage.param("train.init"), read_manifest(stage.dep("data/tokens")).corpus
+    base = [] if init == "scratch" else lineage(stage.dep(f"data/models/{init}"))
+    use = "pretraining" if stage.param("train.steps") else VALIDATION
+    return [*base, record(use, corpus.model_dump(mode="json"))]
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Stage:
         try:
             if kind is None:
                 self._finish()
-                discard(self.scratch)
+                discard(self.scratch, self._scratch_lock)
         finally:
             shutil.rmtree(self._staging, ignore_errors=True)
             self._scratch_lock.release()
@@ -175,7 +175,7 @@ class Stage:
         first those of data, then those of code."""
         params = flat(read_params().model_dump())
         values = {name: params[name] for name in params if declares(self.declared_params, name)}
-        hashes = {str(file): sha256(file) for file in self._files()}
+        hashes = {file.as_posix(): sha256(file) for file in self._files()}
         code = {file: hash for file, hash in hashes.items() if file.startswith(CODE)}
         return values, {file: hash for file, hash in hashes.items() if file not in code}, code
 
@@ -190,8 +190,13 @@ def root() -> Path:
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
-def discard(folder: Path) -> None:
-    """Deletes a folder of unfinished work. It is renamed first, so that no run resumes from what a kill left of it."""
+def discard(folder: Path, lock: FileLock) -> None:
+    """Deletes a folder of unfinished work. It is renamed first, so that no run resumes from what a kill left of it.
+
+    Windows renames no folder with an open file in it, so the lock is released before.
+    """
+    if sys.platform == "win32":
+        lock.release()
     doomed = folder.with_name(f"{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)

@@ -4,6 +4,7 @@ import sys
 
 from gpt2.common.files import read_json, write_json
 from gpt2.tokens.corpus import Corpus
+from gpt2.tokens.shards import Origin
 from gpt2.tokens.tokenize import tokenize
 from stages.stage import Stage, run
 
@@ -19,7 +20,9 @@ def main(stage: Stage) -> None:
     params = stage.param("tokens")
     corpus = Corpus(stage.dep("data/raw/corpus"), params.heldout)
     tokenizer, out = stage.dep("data/tokenizer"), stage.out("data/tokens")
-    tokenize(corpus, tokenizer, params, stage.machine, stage.scratch, out)
+    record = read_json(stage.dep("data/raw/corpus/manifest.json"))
+    origin = Origin(**{key: record.get(key) for key in Origin.model_fields})
+    tokenize(corpus, tokenizer, params, stage.machine, stage.scratch, out, origin=origin)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ MACHINE = (THROUGHPUT, "reports/index.html")  # differ from run to run: the meas
 
 # Facts of THROUGHPUT. Runs in which the first are equal must have the same bits.
 CONDITIONS = ("device", "processes", "threads", "precision", "compiled", "micro_batch_size")
-CHANGED = "code_changed_at_step"
+CHANGED, MIXED = "code_changed_at_step", "conditions_changed_at_step"
 
 EXACT = ("data/raw", "data/tokenizer", "data/tokens", "data/models/gpt2")  # text, tokens, copies: no rounding in them
 
@@ -124,17 +124,16 @@ def throughput() -> tuple[dict, dict]:
     return json.loads(read_committed(THROUGHPUT)), read_json(Path(THROUGHPUT))
 
 
-def code_changes(committed: dict, here: dict) -> list[str]:
-    """A line for each run whose pretraining was resumed after the code had changed."""
+def changes_on_resume(committed: dict, here: dict) -> list[str]:
+    """A line for each run whose pretraining was resumed with other code, or in other conditions."""
+    what = {CHANGED: "the code of pretraining", MIXED: "the conditions of pretraining"}
     runs = {"committed": committed, "here": here}.items()
-    return [
-        f"{run}: the code of pretraining changed at step {facts[CHANGED]}" for run, facts in runs if facts.get(CHANGED)
-    ]
+    return [f"{run}: {what[key]} changed at step {facts[key]}" for run, facts in runs for key in what if facts.get(key)]
 
 
 def conditions(committed: dict, here: dict) -> Iterator[str]:
     """What affects rounding: in the committed run, as far as it is recorded, and here."""
-    yield from code_changes(committed, here)
+    yield from changes_on_resume(committed, here)
     for run, facts in (("committed", committed), ("here", here)):
         values = ", ".join(f"{name} {facts[name]}" for name in CONDITIONS if name in facts)
         yield f"{run}: pretrained with {values}"
@@ -164,8 +163,10 @@ def judge(stages: dict[str, dict], committed: dict[str, Facts], here: dict[str, 
     changes = list(compare(committed, here, stages))
     facts = throughput()
     if not changes:
-        return True, [f"equal: {LOCK} matches the last commit, except {' and '.join(MACHINE)}", *code_changes(*facts)]
+        first = f"equal: {LOCK} matches the last commit, except {' and '.join(MACHINE)}"
+        return True, [first, *changes_on_resume(*facts)]
     alike = all(facts[0].get(name) == facts[1].get(name) for name in CONDITIONS)
+    alike = alike and not any(run.get(MIXED) for run in facts)
     pretrained = not any(change.stage == "pretrain" and change.outs for change in changes)
     exact = any(Path(name).is_relative_to(place) for change in changes for _, name in change.outs for place in EXACT)
     if (alike and not pretrained) or exact or any(change.new for change in changes):

@@ -34,7 +34,7 @@ def directory(tmp_path_factory):
     model = GPTClassifier(base, len(LABELS), tokenizer.eot)
     torch.nn.init.normal_(model.score.weight, std=0.3)
     save(model, LABELS, directory)
-    tokenizer.save(directory, base.config.block_size)
+    tokenizer.save(directory, base.config.block_size, padding_side="right")
     return directory
 
 
@@ -126,18 +126,28 @@ def test_a_language_model_or_another_vocabulary_is_an_error(directory, command, 
     checkpoint.save(small_model(), tmp_path)
     status, _, err = command("--model", str(tmp_path), "x")
     assert status == 1 and "no classifier: its model.safetensors has no tensor score.weight" in err
-    save(GPTClassifier(small_model(), 2, pad=299), LABELS[:2], tmp_path)
+    save(GPTClassifier(small_model(vocab_size=260), 2, pad=259), LABELS[:2], tmp_path)
     status, _, err = command("--model", str(tmp_path), "x")
-    assert status == 1 and "the tokenizer has 270 tokens, the model 300: expected the same vocabulary" in err
+    assert status == 1 and "the tokenizer has 270 tokens, the model 260: expected a row per token" in err
 
 
-@pytest.mark.parametrize(("key", "value"), [("id2label", ["a"]), ("id2label", {"0": 1}), ("pad_token_id", "x")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("id2label", ["a"]),
+        ("id2label", {"0": 1}),
+        ("pad_token_id", "x"),
+        ("pad_token_id", -1),
+        ("pad_token_id", 10**20),
+        ("problem_type", "multi_label_classification"),
+    ],
+)
 def test_a_malformed_configuration_is_an_error(command, tmp_path, key, value):
     save(GPTClassifier(small_model(), 2, pad=299), LABELS[:2], tmp_path)
     config = read_json(tmp_path / "config.json")
     write_json(tmp_path / "config.json", config | {key: value})
     status, _, err = command("--model", str(tmp_path), "x")
-    assert status == 1 and err.startswith(f"error: {tmp_path}/config.json: pad_token_id = ") and err.count("\n") == 1
+    assert status == 1 and err.startswith(f"error: {tmp_path}/config.json: {key} = ") and err.count("\n") == 1
 
 
 def test_a_line_is_answered_before_the_next_arrives_and_a_full_disk_is_one_line(directory):

@@ -76,7 +76,7 @@ def test_split_characters_wait_until_they_are_complete(directory):
     letters, accent, thumb = [tokenizer.encode(text) for text in ("ab", "é", "👍")]
     assert (len(accent), len(thumb)) == (2, 4)
     rows = [*letters, *accent, *thumb, tokenizer.eot], [*thumb[:3], *letters, tokenizer.eot, *accent, accent[0]]
-    pieces = list(_decode(tokenizer, map(list, zip(*rows, strict=True)), samples=2))
+    pieces = list(_decode(tokenizer, map(list, zip(*rows, strict=True)), samples=2, stop={tokenizer.eot}))
     first, second = (list(texts) for texts in zip(*pieces, strict=True))
     assert first == ["a", "b", "", "é", "", "", "", "👍", "", ""]
     assert second == ["", "", "", "\ufffda", "b", "", "", "é", "", "\ufffd"]
@@ -155,6 +155,14 @@ def test_errors_are_one_line(command, arguments, message):
     assert (status, out) == (1, "")
     assert message in err
     assert err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_a_device_that_the_machine_lacks_is_an_error(command, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    status, out, err = command("--device", "cuda")
+    assert (status, out) == (1, "") and err.startswith(
+        "error: device = 'cuda': torch finds none here; expected auto or"
+    )
 
 
 def test_a_classifier_is_not_a_language_model(command, directory, tmp_path):

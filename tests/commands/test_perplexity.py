@@ -15,6 +15,7 @@ from gpt2.commands.cli import run
 from gpt2.model import checkpoint
 from tests.conftest import ROOT
 from tests.small import byte_tokenizer, exit_status, small_model
+from tests.sources.test_tables import compress
 
 main = partial(run, "perplexity")
 
@@ -52,7 +53,7 @@ def figures(command, *arguments: str) -> dict:
 
 def test_a_text_is_one_document(command):
     found = figures(command, "a.txt")
-    tokens = len(TEXT.encode())
+    tokens = len(TEXT.replace("\r\n", "\n").encode())
     settings = {"documents": 1, "block_size": 16, "stride": 8, "precision": "float32"}
     assert {"tokens": tokens, "bytes": tokens, **settings}.items() <= found.items()
     assert figures(command, "a.txt", "--stride", "1")["nats_per_token"] != found["nats_per_token"]
@@ -78,6 +79,12 @@ def test_a_text_within_the_context_is_scored_as_transformers_does(directory, com
         "tokens": "7",
         "bytes": "7",
     }
+
+
+def test_a_compressed_text_is_read_like_the_text(command, tmp_path):
+    compress(tmp_path / "a.md.gz", TEXT.encode())
+    assert figures(command, "a.md.gz") == figures(command, "a.txt")
+    assert command("a.md.gz")[2] == ""
 
 
 def test_a_pipe_is_read_like_a_file(directory, command, tmp_path):
@@ -124,8 +131,8 @@ def test_a_tiny_context(command, tmp_path, context):
         (None, ("x",), "x: No such file or directory"),
         (None, ("x.parquet",), "x.parquet: no such file"),
         (b"", ("x",), "x: contains no text"),
-        (b"ab\xffcd", ("x",), "x: not UTF-8: expected a text, or a table (.parquet, "),
-        (b"x", ("x.parquet",), "x.parquet: cannot be read after row 0: "),
+        (b"ab\xffcd", ("x",), "x: cannot be read: byte 0xff at offset 2 is not UTF-8"),
+        (b"x", ("x.parquet",), "x.parquet: not a parquet file: "),
         (b"x", ("a.parquet", "--column", "said"), "a.parquet: no column 'said'; it has text, n"),
         (b"x", ("a.parquet", "--column", "n"), "a.parquet, row 1: n = 1: expected a text"),
         (b"x", ("x", "--column", "said"), "--column = 'said': only tables have columns"),

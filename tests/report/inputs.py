@@ -21,7 +21,7 @@ WHOLE_HELLASWAG = {
     "selection": {"config": None, "split": "validation"},
 }
 
-OPENAI_WEIGHTS = {"source": "hub", "repo": "openai-community/gpt2", "commit": "f" * 40}
+OPENAI_WEIGHTS = {"source": "hub", "repo": "openai-community/gpt2", "commit": "f" * 40, "license": "mit"}
 
 MODELS = ("trained", "initial", "openai")
 
@@ -69,9 +69,9 @@ def inputs(text: str = HOSTILE) -> dict:
     return {
         "sets": {
             "corpus": {"source": "docstrings", "packages": {"numpy": "2.0"}, "documents": {"train": 10}, "note": text},
-            "instructions": {"source": "local", "files": [file, file]},
-            "classification": {"source": "hub", "repo": text, "commit": text, "files": [file]},
-            "hellaswag": {"source": "docstrings", "packages": {text: text}},
+            "instructions": {"source": "local", "license": None, "files": [file, file]},
+            "classification": {"source": "hub", "repo": text, "commit": text, "license": None, "files": [file]},
+            "hellaswag": {"source": "docstrings", "packages": {text: text}, "license": ["MIT", text]},
         },
         "labels": LABELS,
         "sample": {"seed": 1, "train": {"lr": 0.5, "note": "x"}},
@@ -99,7 +99,7 @@ def inputs(text: str = HOSTILE) -> dict:
             "throughput": {
                 **{"tokens_per_second": 54321.0, "model_flops_utilization": None, "seconds": 1.0, "device": "cpu"},
                 **{"peak_memory_mb": 512, "processes": 1, "precision": "tf32", "compiled": False},
-                **{"micro_batch_size": 4, "code_changed_at_step": []},
+                **{"micro_batch_size": 4, "code_changed_at_step": [], "conditions_changed_at_step": []},
             },
             "train": curve,
             "val": csv(step=val, tokens=val, loss=[5.7, 3.0, 2.2], bits_per_byte=[2.71, 1.43, 1.05]),
@@ -277,7 +277,8 @@ def fineweb_edu() -> dict:
     """The inputs for a model with GPT-2's vocabulary and context on FineWeb-Edu's sample of ten billion tokens."""
     data = inputs()
     sample = {"config": "sample-10BT", "split": "train"}
-    corpus = {"source": "hub", "repo": "HuggingFaceFW/fineweb-edu", "commit": "c" * 40, "selection": sample}
+    corpus = {"source": "hub", "repo": "HuggingFaceFW/fineweb-edu", "commit": "c" * 40}
+    corpus |= {"license": "odc-by", "selection": sample}
     data["sets"]["corpus"], data["tokens"]["tokenizer"] = corpus, OPENAI_TOKENIZER
     data["pretrain"]["metrics"]["block_size"] = 1024
     return data

@@ -171,6 +171,14 @@ def test_a_change_of_the_code_during_training_is_shown(html):
         assert "The code changed during pretraining, at steps 120, 300" in section_of(data, name)
 
 
+def test_other_conditions_during_training_and_an_unknown_peak_of_memory_are_shown(html):
+    assert "512 MB in the main process" in html and "micro-batch changed during" not in html
+    data = inputs()
+    data["pretrain"]["throughput"] |= {"conditions_changed_at_step": [7], "peak_memory_mb": None}
+    assert "micro-batch changed during pretraining, at step 7" in section_of(data, "speed")
+    assert "peak memory</dt><dd>unknown</dd>" in render(data, LINEAGE, {})
+
+
 def test_a_model_that_was_not_trained_has_no_training_to_show():
     data = inputs()
     data["pretrain"]["metrics"] |= {"init": "gpt2", "steps": 0, "tokens": 0, "train_loss": None}
@@ -219,7 +227,7 @@ def test_the_card_names_the_sources_of_model_and_data():
     card = card_of(inputs())
     for words in (
         *("trained from scratch: 8 steps", "not that of OpenAI’s GPT-2", "docstrings of 1 installed packages"),
-        *("unknown here; see its page on the hub", "local files", "MIT license"),
+        *('<td data-label="license">unknown</td>', "local files", ">MIT, ", "MIT license"),
     ):
         assert words in card
     assert "WebText" not in card and "judge" not in card and "OpenAI’s weights" not in card
@@ -231,7 +239,13 @@ def test_the_card_of_openai_s_model_names_it_and_its_license():
     data["pretrain"]["metrics"] |= {"init": "gpt2", "steps": 0, "tokens": 0, "train_loss": None}
     data["pretrain"]["train"] = []
     card = card_of(data)
-    for words in (f"openai-community/gpt2, commit {'f' * 12}, unchanged<", "WebText", "that of OpenAI’s", "ODC-By"):
+    for words in (
+        f"openai-community/gpt2, commit {'f' * 12}, unchanged<",
+        "WebText",
+        "that of OpenAI’s",
+        ">odc-by<",
+        ">mit<",
+    ):
         assert words in card
     assert "only on technical English" not in card and "validation of the pretrained model" in card
     data = inputs()

@@ -103,11 +103,17 @@ def test_pretraining_starts_near_ln_v_and_learns(chain):
 
 def test_every_model_directory_loads_in_transformers(chain):
     script = (
+        "from huggingface_hub import ModelCard\n"
         "from transformers import AutoModelForCausalLM as LM, AutoModelForSequenceClassification as SC, AutoTokenizer\n"
         "for name, kind in (('pretrain', LM), ('classification', SC), ('instruction', LM)):\n"
         "    model, info = kind.from_pretrained(f'data/models/{name}', output_loading_info=True)\n"
         "    assert not info['missing_keys'] and not info['unexpected_keys'], info\n"
-        "    assert len(AutoTokenizer.from_pretrained(f'data/models/{name}')) == model.config.vocab_size\n"
+        "    tokenizer = AutoTokenizer.from_pretrained(f'data/models/{name}')\n"
+        "    assert len(tokenizer) == model.config.vocab_size\n"
+        "    assert tokenizer.pad_token_id == model.config.pad_token_id == tokenizer.eos_token_id\n"
+        "    assert (tokenizer.chat_template is not None) == (name == 'instruction')\n"
+        "    made_from = ModelCard.load(f'data/models/{name}/README.md').data['made_from']\n"
+        "    assert {made['source'] for made in made_from} == {'docstrings'} and made_from[-1]['license']\n"
     )
     chain.ok(sys.executable, "-c", script)
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from gpt2.commands.classify import Classifier
-from gpt2.common.files import read_csv, write_jsonl
+from gpt2.common.files import read_csv, write_json, write_jsonl
 from gpt2.model import checkpoint
 from tests.repository import Repository
 from tests.small import byte_tokenizer, small_model
@@ -39,6 +39,7 @@ def repository(tmp_path_factory) -> Repository:
     base = repository.path / "data/models/pretrain"
     checkpoint.save(small_model(vocab_size=257, block_size=32), base)
     byte_tokenizer().save(base)
+    write_json(base / "manifest.json", {"source": "local", "license": None})
     return repository
 
 

@@ -226,6 +226,12 @@ def test_on_the_same_processor_bits_must_be_equal(lab):
     assert lab.result()[0]
 
 
+def test_a_run_resumed_in_other_conditions_may_round_differently(lab):
+    lab.elsewhere("pretrain")
+    lab.change(THROUGHPUT, device="AMD EPYC", conditions_changed_at_step=[400])
+    assert lab.result()[0]
+
+
 def test_after_equal_pretraining_other_stages_may_differ_within_their_tolerance(lab):
     """They run on all cores, and nothing records how many there were."""
     lab.elsewhere("finetune_classification")

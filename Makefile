@@ -31,7 +31,7 @@ verify: repro
 	touch $@
 
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+	OMP_NUM_THREADS=1 $(python) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 lint: .venv/installed-dev
 	$(python) -m ruff check .

@@ -146,7 +146,7 @@ def test_tokenization_that_other_code_began_goes_on_and_says_so(chain):
     scratch.mkdir(parents=True)
     (scratch / "code.json").write_text("{}")
     printed = chain.ok(sys.executable, "-m", "stages.tokenize")
-    assert f"its code has changed; to begin anew, delete .scratch/tokenize/{key}" in printed
+    assert f"its code has changed; to start over, delete .scratch/tokenize/{key}" in printed
     assert contents(chain.path / "data/tokens") == before and not scratch.exists()
     chain.restore()
 

@@ -76,7 +76,7 @@ def inputs(text: str = HOSTILE) -> dict:
         "labels": LABELS,
         "sample": {"seed": 1, "train": {"lr": 0.5, "note": "x"}},
         "tokens": {
-            **{"vocab_size": 300, "tokenizer": "ab" * 32, "empty": 1, "invalid_utf8": 2},
+            **{"vocab_size": 300, "tokenizer": "ab" * 32, "empty": 1, "invalid_utf8": 2, "heldout": "blocks"},
             "splits": {"train": split, "val": split},
         },
         "gpt2": {"source": "none"},

@@ -77,8 +77,10 @@ def lay_out(chain: Repository, stage: str, place: Path) -> list[str]:
     for dep in [*declared["deps"], *UNKEYED, *UNKEYED_IN.get(stage, []), "gpt2/__init__.py"]:
         dep = re.sub(r"\$\{(\w+)\.init\}", lambda match: params[match[1]]["init"], dep)
         (place / dep).parent.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copytree if (chain.path / dep).is_dir() else shutil.copy2
-        copy(chain.path / dep, place / dep)
+        if (chain.path / dep).is_dir():
+            shutil.copytree(chain.path / dep, place / dep, dirs_exist_ok=True)  # a dep may be a file in it
+        else:
+            shutil.copy2(chain.path / dep, place / dep)
     outs = [out for kind in ("outs", "metrics", "plots") for out in declared.get(kind, [])]
     return [out if isinstance(out, str) else next(iter(out)) for out in outs]
 

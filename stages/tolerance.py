@@ -2,7 +2,8 @@
 
 The values rest on the sample's runs on an AMD EPYC and on an Intel Xeon with AMX, with the same tokens. They differed
 by 0.006 (val_loss of pretraining), 0.011 (val_loss of the tuned model), 0.07 (test_loss before tuning), 1.2 standard
-errors (f1) and 12% (attention).
+errors (f1) and 12% (attention). Without torch.compile, on one Xeon, they differed by 0.002 (val_loss), 0.9 standard
+errors (acc_norm) and 2.1 (ROUGE-L before tuning).
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,6 +31,7 @@ RULES: dict[str, Tolerance | None] = {
     "attention.*.head": None,
     "*.loss_spikes": None,  # counts steps beyond a threshold
     "instruction.judge_*": Tolerance(absolute=5),  # points of 100, or answers: the judge is another program
+    "instruction.rouge_l_before*": Tolerance(standard_errors=3),  # as for the next: 2.1 apart without torch.compile
     "instruction.rouge_l*": Tolerance(standard_errors=2),
     "*_before": Tolerance(absolute=0.15),  # an untuned model on a format that it has not seen: differences grow
     "*loss": Tolerance(absolute=0.02),  # nats per token, or per text for the classifier

@@ -32,7 +32,9 @@ class Folder:
 
     def _environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore", **IDENTITY, **self.environment}
+        # bash replaces itself with the command of a stage, so that the stage is a child of DVC; Debian's sh does not
+        shell = {"SHELL": "/bin/bash"} if "SHELL" not in os.environ else {}
+        environment = {**os.environ, **shell, "PATH": path, "PYTHONWARNINGS": "ignore", **IDENTITY, **self.environment}
         environment.pop("DVC_ROOT", None)
         return environment
 

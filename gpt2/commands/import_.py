@@ -33,16 +33,20 @@ def main(args: argparse.Namespace) -> None:
     with new_directory(args.out) as out:
         checkpoint.save_checkpoint(out, config, checkpoint.to_hf(model.state_dict()))
         tokenizer.save(out, model.config.block_size)
-        settings = {key: value for key, value in read_json(out / CONFIG).items() if not KEPT.fullmatch(key)}
-        for name in ("special_tokens_map.json", CONFIG):  # from the oldest form to the newest
-            if (args.model / name).exists():
-                given = read_json(args.model / name)
-                settings |= {key: _text(value) for key, value in given.items() if KEPT.fullmatch(key)}
-        write_json(out / CONFIG, settings)
+        written = {key: value for key, value in read_json(out / CONFIG).items() if not KEPT.fullmatch(key)}
+        kept = {key: _text(value) for key, value in _settings(args.model).items() if KEPT.fullmatch(key)}
+        write_json(out / CONFIG, written | kept)
         for name in (GENERATION_FILE, "chat_template.jinja"):
             if (args.model / name).exists():
                 shutil.copyfile(args.model / name, out / name)
     print(f"{args.out}: {sum(p.numel() for p in model.parameters()):,} parameters, {tokenizer.vocab_size:,} tokens")
+
+
+def _settings(directory: Path) -> dict:
+    """The settings of a tokenizer, over which transformers puts the roles of an older file unless tokens are listed."""
+    path, older = directory / CONFIG, directory / "special_tokens_map.json"
+    config = read_json(path) if path.exists() else {}
+    return config | read_json(older) if older.exists() and "added_tokens_decoder" not in config else config
 
 
 def _text(token: object) -> object:

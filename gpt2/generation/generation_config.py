@@ -38,8 +38,7 @@ def read_generation_config(directory: Path, eot: int, rows: int) -> GenerationCo
     """Reads generation_config.json, or config.json if there is no such file, as transformers does.
 
     Where the file names no token, texts begin and end with `eot`, the id of <|endoftext|>; in transformers such texts
-    have no end. The model has `rows` token embeddings. Raises
-    InputError if a file is malformed.
+    have no end. The model has `rows` token embeddings. Raises InputError if a file is malformed.
     """
     path = directory / GENERATION_FILE
     path = path if path.exists() else directory / "config.json"
@@ -48,7 +47,7 @@ def read_generation_config(directory: Path, eot: int, rows: int) -> GenerationCo
         raise InputError(f"{path}: expected a JSON object")
     start, stop = raw.get("bos_token_id", eot), raw.get("eos_token_id", eot)
     stop = stop if isinstance(stop, list) else [] if stop is None else [stop]
-    if not all(isinstance(id, int) for id in (start or 0, *stop)):
+    if not all(isinstance(id, int) and id >= 0 for id in (start or 0, *stop)):
         raise InputError(f"{path}: bos_token_id = {start!r}, eos_token_id = {stop!r}: expected token ids")
     unread = [f"{path}: {key} = {raw[key]!r}" for key, allowed in UNREAD.items() if raw.get(key) not in allowed]
     return GenerationConfig(start if start is not None and start < rows else eot, frozenset(stop), unread)

@@ -158,8 +158,7 @@ def load(directory: Path) -> GPT:
     config, _ = read_config(directory)
     stored, path = read_state(directory), weights_path(directory)
     state = {name: tensor for name, tensor in from_hf(stored).items() if not name.startswith("score.")}
-    if f"h.{config.n_layer - 1}.ln_1.weight" not in state:  # before the model is built, since n_layer may be huge
-        raise InputError(f"{path}: contains no layer {config.n_layer}, which n_layer of config.json counts")
+    check_depth(config, state, path)
     with torch.device("meta"):  # the parameters come from the file, so none are initialized
         model = GPT(config)
     load_state(model, state, path)
@@ -187,6 +186,12 @@ def read_tokenizer(directory: Path) -> Tokenizer:
     if raw.get("architectures") == ["GPT2ForSequenceClassification"]:
         raise InputError(f"{directory}: a classifier, expected a language model; `python -m gpt2 classify` reads it")
     return Tokenizer.load(directory, config.vocab_size)
+
+
+def check_depth(config: GPTConfig, state: dict[str, Tensor], path: Path) -> None:
+    """Raises InputError if `state`, under our keys, lacks the last layer: before a huge `n_layer` is built."""
+    if f"h.{config.n_layer - 1}.ln_1.weight" not in state:
+        raise InputError(f"{path}: contains no layer {config.n_layer}, which n_layer of config.json counts")
 
 
 def load_state(model: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -124,8 +124,9 @@ def test_no_module_imports_tests_or_benchmarks_and_only_commands_parse_arguments
     assert "argparse" not in roots or room(path) == "commands" or path.parts[0] == "stages"
 
 
-def test_the_model_imports_only_config():
-    assert {room(file) for file in own_files(Path("gpt2/model/gpt.py"))} == {"config"}
+def test_the_model_imports_only_config_and_its_loss():
+    assert own_files(Path("gpt2/model/gpt.py")) == {Path("gpt2/config/params.py"), Path("gpt2/model/loss.py")}
+    assert not own_files(Path("gpt2/model/loss.py"))
 
 
 @pytest.mark.parametrize("name", ["common", "config", "report"])

@@ -15,10 +15,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from gpt2.config.params import GPTConfig
-
-IGNORE = -100  # a target that is not scored
+from gpt2.model.loss import linear_cross_entropy
 
 UpdateCache = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # k, v (B, H, T, D) -> k, v (B, H, S, D)
 
@@ -114,26 +114,14 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
-class TokenEmbedding(nn.Embedding):
-    """Token embeddings. Their weights are also those of the output projection (weight tying)."""
-
-    def logits(self, hidden: Tensor, aligned: bool = False) -> Tensor:
-        """Maps (..., C) to unnormalized log-probabilities (..., V).
-
-        `aligned` pads the vocabulary to a multiple of 64 for the product, which tensor cores need to be fast.
-        """
-        V = self.num_embeddings
-        weight = F.pad(self.weight, (0, 0, 0, -V % 64)) if aligned else self.weight
-        return F.linear(hidden, weight)[..., :V]
-
-
 class GPT(nn.Module):
     """The language model."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
-        self.wte = TokenEmbedding(config.vocab_size, config.n_embd)
+        self.recompute = False  # whether the backward pass computes a block's activations again instead of keeping them
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # its weight is the output projection's, too
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -163,7 +151,7 @@ class GPT(nn.Module):
         hidden = self.hidden(idx)  # (B, T, C)
         if targets is None:
             return self.logits(hidden)
-        return summed_cross_entropy(self.logits(hidden, aligned=hidden.is_cuda), targets)
+        return linear_cross_entropy(hidden.flatten(0, 1), self.wte.weight, targets.flatten())
 
     def hidden(
         self,
@@ -189,12 +177,15 @@ class GPT(nn.Module):
         x = self.drop(self.wte(idx) + self.wpe(positions))  # (B, T, C)
         for layer, block in enumerate(self.h):
             update_cache = None if cache is None else partial(cache.update, layer, positions)
-            x = block(x, update_cache, mask, output_attentions)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, update_cache, mask, output_attentions, use_reentrant=False)
+            else:
+                x = block(x, update_cache, mask, output_attentions)
         return self.ln_f(x)
 
-    def logits(self, hidden: Tensor, aligned: bool = False) -> Tensor:
-        """Maps (..., C) to unnormalized log-probabilities (..., V): see TokenEmbedding."""
-        return self.wte.logits(hidden, aligned)
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Maps (..., C) to unnormalized log-probabilities (..., V) with the weights of the token embedding."""
+        return F.linear(hidden, self.wte.weight)
 
     def attentions(self, idx: Tensor) -> list[Tensor]:
         """The attention weights of every layer for token ids (B, T): n_layer tensors (B, H, T, T); rows sum to 1."""
@@ -208,11 +199,6 @@ def initial_model(config: GPTConfig, seed: int) -> GPT:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GPT(config)
-
-
-def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, summed over targets other than IGNORE: logits (..., K), targets (...), in float32."""
-    return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
 def causal_mask(T: int, S: int, device: torch.device | str) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gpt2.runtime.device import can_compile
-from gpt2.training.trainer import seed_dropout
+from gpt2.training.work import seed_dropout
 from tests.small import CONFIG, small_model
 
 IDX = torch.arange(3 * 16).view(3, 16)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from gpt2.common.errors import InputError
+from gpt2.common.errors import InputError, is_out_of_memory
 
 SCRIPT = "gpt2-lab"  # installed by pip; on Windows it has a suffix
 PROGRAM = SCRIPT if Path(sys.argv[0]).stem == SCRIPT else "python -m gpt2"  # how usage lines begin
@@ -71,6 +71,11 @@ def run(command: str, arguments: list[str]) -> int:
     except InputError as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        print("error: the memory of the GPU is full: --device cpu uses the processor", file=sys.stderr)
         return 1
     except OSError as error:  # such as a file without permission, or a full disk
         print(

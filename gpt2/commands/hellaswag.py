@@ -14,6 +14,7 @@ from gpt2.commands.cli import PROGRAM, Parser, add_device, check_out
 from gpt2.common.errors import InputError
 from gpt2.common.files import write_jsonl
 from gpt2.evaluation.hellaswag import METRICS, PROTOCOLS, evaluate, validated
+from gpt2.runtime.precision import DTYPES
 from gpt2.runtime.world import world
 from gpt2.sources.hellaswag import table_completions
 
@@ -46,7 +47,7 @@ def parser() -> Parser:
     protocol = "how examples are formatted; default: %(default)s"
     precision = "precision of matrix products; default: %(default)s"
     add("--protocol", choices=[*PROTOCOLS, "both"], default="both", help=protocol)
-    add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help=precision)
+    add("--precision", choices=("auto", *DTYPES), default="auto", help=precision)
     add_device(parser)
     add("--out", type=Path, metavar="FILE", help="write one row of scores per example, JSON lines")
     return parser

@@ -19,7 +19,8 @@ from gpt2.common.errors import InputError
 from gpt2.common.progress import bar
 from gpt2.evaluation.perplexity import score
 from gpt2.model.checkpoint import load_with_tokenizer
-from gpt2.runtime.device import autocast_dtype, choose_device
+from gpt2.runtime.device import choose_device
+from gpt2.runtime.precision import DTYPES, resolve
 from gpt2.sources.tables import SUFFIXES, is_table, read_rows, text_of, with_column
 from gpt2.sources.text import PLAIN, format_of, opened
 from gpt2.sources.text import documents as plain_text
@@ -34,12 +35,12 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f"{args.model}: its context of {block_size} token is too short: expected 2 or more")
     if not 0 < stride < block_size:
         raise InputError(f"--stride = {stride}: expected 1 to {block_size - 1}, less than the model's context")
-    dtype = autocast_dtype(args.precision, model.wte.weight.device)
+    precision = resolve(args.precision, model.wte.weight.device)
     with bar(desc="scored", unit="B", unit_scale=True, delay=1) as progress:  # early errors appear without a bar
-        found = score(model, tokenizer, documents(args.file, args.column), stride, dtype, progress)
+        found = score(model, tokenizer, documents(args.file, args.column), stride, precision, progress)
     if not found.tokens:
         raise InputError(f"{args.file}: contains no text")
-    settings = {"block_size": block_size, "stride": stride, "precision": "bfloat16" if dtype else "float32"}
+    settings = {"block_size": block_size, "stride": stride, "precision": precision}
     metrics = {name: getattr(found, name) for name in ("nats_per_token", "bits_per_byte", "perplexity")}
     counts = {"tokens": found.tokens, "bytes": found.bytes}
     if args.json:
@@ -80,7 +81,7 @@ def parser() -> Parser:
     add("file", type=Path, metavar="FILE", help="a text, a table with one document per row, or - for standard input")
     add("--column", metavar="NAME", help="the column of a table that contains the texts; default: text")
     add("--stride", type=int, metavar="N", help="tokens that each window adds; default: half the model's context")
-    add("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="precision of matrix products")
+    add("--precision", choices=("auto", *DTYPES), default="auto", help="precision of matrix products")
     add_device(parser)
     add("--json", action="store_true", help="print one JSON object")
     return parser

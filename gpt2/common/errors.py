@@ -19,3 +19,8 @@ class InputError(ValueError):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of the error's type if there is no message."""
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it is torch's error for a GPU without free memory, by its name, since this room does not import torch."""
+    return type(error).__name__ == "OutOfMemoryError"

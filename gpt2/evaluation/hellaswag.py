@@ -10,13 +10,11 @@ A protocol decides what the model reads and how `acc_norm` accounts for the leng
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from pydantic import ConfigDict, Field
 
 from gpt2.common.errors import InputError
@@ -26,7 +24,7 @@ from gpt2.config.schema import Section, parse
 from gpt2.evaluation.prefix_tree import PrefixTree, build_trees, length_batches, log_likelihoods
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.model.gpt import GPT
-from gpt2.runtime.device import autocast_dtype
+from gpt2.runtime.precision import computing, resolve
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
 
@@ -125,25 +123,13 @@ def evaluate(
     model, tokenizer = load_with_tokenizer(directory, world.device)
     metrics: dict = {}
     rows: list[dict] = [{} for _ in examples]
-    with _precision(precision, world.device):  # one context for all batches: autocast converts the weights once
+    precision = resolve(precision, world.device)
+    with computing(precision, world.device):  # one context for all batches: autocast converts the weights once
         for protocol in protocols:
             protocol_metrics, results = score(model, tokenizer, examples, protocol, world)
             metrics |= protocol_metrics
             rows = [row | result for row, result in zip(rows, results, strict=True)]
     return metrics, rows
-
-
-@contextmanager
-def _precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Computes matrix products in bfloat16 or in full float32, without TF32."""
-    dtype = autocast_dtype(precision, device)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def score(

@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from gpt2.model.gpt import GPT, IGNORE, summed_cross_entropy
+from gpt2.model.gpt import GPT
+from gpt2.model.loss import IGNORE, linear_cross_entropy
+from gpt2.runtime.precision import computing
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 BATCH_TOKENS = 8192  # tokens that go through the model together, padding included
 SORTED_WINDOWS = 256  # windows held in memory and sorted by length
-HEAD_TOKENS = 1024  # tokens whose logits are in memory at a time, 4 V bytes per token
 
 
 class Window(NamedTuple):
@@ -58,19 +59,19 @@ class Likelihood:
         return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
 
 
-@torch.no_grad()  # not inference_mode: see autocast_dtype
+@torch.no_grad()  # not inference_mode: see autocast
 def score(
     model: GPT,
     tokenizer: Tokenizer,
     documents: Iterable[str],
     stride: int,
-    dtype: torch.dtype | None,
+    precision: str,
     progress: tqdm,
 ) -> Likelihood:
     """Scores documents; `progress` counts bytes.
 
     After the first `block_size` tokens of a document, every token is scored given at least `block_size - stride`
-    earlier ones. `dtype` is the dtype of matrix products, or None for the model's.
+    earlier ones. `precision`: a key of `runtime.precision.DTYPES`.
     """
     assert not model.training and 0 < stride < model.config.block_size
     device = model.wte.weight.device
@@ -83,7 +84,7 @@ def score(
             count += 1
             yield from windows([tokenizer.eot, *tokenizer.encode(document)], model.config.block_size, stride)
 
-    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+    with computing(precision, device):
         for batch in batches(all_windows(), BATCH_TOKENS):
             inputs, targets = (tensor.to(device) for tensor in padded(batch))
             nats += negative_log_likelihood(model, inputs, targets)
@@ -128,7 +129,4 @@ def negative_log_likelihood(model: GPT, inputs: Tensor, targets: Tensor) -> floa
     """Sums over the targets (B, T) other than IGNORE, in nats. Only their logits are computed."""
     scored = targets != IGNORE
     hidden = model.hidden(inputs)[scored]  # (N, C)
-    return sum(
-        summed_cross_entropy(model.logits(rows), row_targets).item()
-        for rows, row_targets in zip(hidden.split(HEAD_TOKENS), targets[scored].split(HEAD_TOKENS), strict=True)
-    )
+    return linear_cross_entropy(hidden, model.wte.weight, targets[scored]).item()

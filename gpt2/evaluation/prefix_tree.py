@@ -81,7 +81,7 @@ def length_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     return batches
 
 
-@torch.no_grad()  # not inference_mode: see autocast_dtype
+@torch.no_grad()  # not inference_mode: see autocast
 def log_likelihoods(model: GPT, trees: list[PrefixTree]) -> list[list[float]]:
     """Returns for each tree the log-likelihood in nats of each ending given its context, summed in float64.
 

@@ -1,30 +1,22 @@
-"""The device, and its capabilities: precision, compiler, peak speed, memory."""
+"""The device, and its capabilities: instruction sets, compiler, peak speed, memory."""
 
 import os
 import shutil
 import sys
 import sysconfig
+import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gpt2.common.errors import InputError
 from gpt2.common.machine import peak_resident_memory, processor
+from gpt2.runtime.gpus import GPUS
 
-PEAK_FLOPS = {  # dense bfloat16 operations per second, from manufacturers' data sheets
-    "NVIDIA B200": 2250e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H100 NVL": 835e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100 80GB PCIe": 312e12,
-    "NVIDIA L40S": 362e12,
-    "NVIDIA L4": 121e12,
-    "NVIDIA GeForce RTX 4090": 165e12,
-}
+TOKENS = {"cpu": 4096, "mps": 4096, "cuda": 65536}  # of a micro-batch; on a CPU larger ones are no faster
 
 
 def choose_device(setting: str = "auto") -> torch.device:
@@ -36,25 +28,10 @@ def choose_device(setting: str = "auto") -> torch.device:
     found = [kind for kind in present if present[kind]]
     if setting not in ("auto", *found):
         raise InputError(f"device = {setting!r}: torch finds none here; expected auto or {' or '.join(found)}")
-    return torch.device(found[0] if setting == "auto" else setting)
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The dtype to pass to torch.autocast, or None for plain float32.
-
-    Under autocast use no_grad rather than inference_mode, in which autocast does not cache weights and converts them
-    again for every product. On mps auto means float32, because bfloat16 has not been tried there. Raises InputError if
-    `precision` is bfloat16 and the hardware lacks it.
-    """
-    if device.type == "cuda":
-        available = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "mps":
-        available = precision == "bfloat16" and torch.backends.mps.is_macos_or_newer(14, 0)
-    else:
-        available = not cpu_features().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
-    if precision == "bfloat16" and not available:
-        raise InputError(f"precision = 'bfloat16': expected float32: this {device.type} does not support bfloat16")
-    return torch.bfloat16 if available and precision != "float32" else None
+    device = torch.device(found[0] if setting == "auto" else setting)
+    if device.type == "cuda":  # cuDNN's attention fails for some masks and lengths, such as one token with a cache
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    return device
 
 
 def cpu_features() -> set[str]:
@@ -89,8 +66,8 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """The device's dense bfloat16 peak in operations per second, or None if it is unknown."""
-    return PEAK_FLOPS.get(device_name(device))
+    """The device's dense 16-bit peak in operations per second, or None if it is unknown."""
+    return {gpu.name: gpu.peak_flops for gpu in GPUS.values()}.get(device_name(device))
 
 
 def peak_memory(device: torch.device) -> int | None:
@@ -103,8 +80,40 @@ def peak_memory(device: torch.device) -> int | None:
     return torch.mps.driver_allocated_memory() if device.type == "mps" else peak_resident_memory()
 
 
+def micro_batch_by_shape(setting: int | str, length: int, device: torch.device) -> int:
+    """The samples that go through a model together, each of at most `length` tokens: `setting`, or, if it is auto, the
+    largest power of two with at most so many tokens as TOKENS says, whatever the memory."""
+    return 1 << max(0, (TOKENS[device.type] // length).bit_length() - 1) if setting == "auto" else setting
+
+
+class Pending:
+    """Numbers on their way from the device to the host, which does not wait for them before `read`."""
+
+    def __init__(self, values: Tensor):
+        self.values, self.copied, self.done = values, None, time.perf_counter()
+        if values.is_cuda:
+            self.values = values.to("cpu", non_blocking=True)
+            self.copied = torch.cuda.Event()
+            self.copied.record()
+
+    def read(self) -> tuple[list[float], float]:
+        """Waits for the numbers. Returns them, and the time at which they were there, by `time.perf_counter`."""
+        if self.copied:
+            self.copied.synchronize()
+            self.done = time.perf_counter()
+        return self.values.tolist(), self.done
+
+
+def cudnn_attention(allowed: bool) -> AbstractContextManager:
+    """Prefers cuDNN's attention, if it is `allowed`: the fastest on recent GPUs, but it prepares each shape anew, and
+    fails for some; see `choose_device`."""
+    backend = SDPBackend
+    order = [backend.CUDNN_ATTENTION, backend.FLASH_ATTENTION, backend.EFFICIENT_ATTENTION, backend.MATH]
+    return sdpa_kernel(order, set_priority=True) if allowed else nullcontext()
+
+
 def move(tensor: Tensor, device: torch.device) -> Tensor:
     """Copies a batch to the device, through pinned memory so that the host does not wait for a GPU."""
     if device.type == "cuda":
         return tensor.contiguous().pin_memory().to(device, non_blocking=True)
-    return tensor
+    return tensor.to(device)

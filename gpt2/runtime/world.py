@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 from gpt2.common.errors import InputError
 from gpt2.runtime.device import choose_device
 
-TIMEOUT = timedelta(minutes=10)  # how long processes wait for each other; no process writes or compiles for longer
+TIMEOUT = timedelta(minutes=10)  # how long processes wait for each other; none hashes, writes or compiles for longer
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,15 @@ def world(device: str = "auto") -> Iterator[World]:
     `device`: see choose_device. Several processes cannot share mps: auto then means the CPU, and mps raises InputError.
     On the CPU results are deterministic, and a launched process uses one thread, so that sums have the same order, and
     losses are the same, for any number of processes and cores; to use more cores, start more processes. A single
-    process without a launcher uses all cores. On a GPU, float32 products use TF32. torch's settings are restored at the
-    end.
+    process without a launcher uses all cores. torch's settings are restored at the end.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     chosen = _device(device, size, local_rank)
-    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-        torch.set_float32_matmul_precision("high")  # TF32
     elif chosen.type == "cpu":
         torch.use_deterministic_algorithms(True)  # otherwise threads add to an embedding's gradient in any order
         torch.utils.deterministic.fill_uninitialized_memory = False
@@ -100,7 +97,6 @@ def world(device: str = "auto") -> Iterator[World]:
     try:
         yield World(rank, size, chosen)
     finally:
-        torch.set_float32_matmul_precision(precision)
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = fill

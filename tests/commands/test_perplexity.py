@@ -13,6 +13,7 @@ from transformers import GPT2LMHeadModel
 
 from gpt2.commands.cli import run
 from gpt2.model import checkpoint
+from gpt2.model.gpt import GPT
 from tests.conftest import ROOT
 from tests.small import byte_tokenizer, exit_status, small_model
 from tests.sources.test_tables import compress
@@ -146,3 +147,11 @@ def test_errors_are_one_line(command, tmp_path, content, arguments, message):
     status, out, err = command(*arguments)
     assert (status, out) == (1, "")
     assert err.startswith(f"error: {message}") and err.count("\n") == 1
+
+
+def test_a_full_gpu_ends_in_one_line(command, monkeypatch):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 6.14 GiB.")
+
+    monkeypatch.setattr(GPT, "hidden", full)
+    assert command("a.txt") == (1, "", "error: the memory of the GPU is full: --device cpu uses the processor\n")

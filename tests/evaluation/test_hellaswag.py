@@ -173,16 +173,6 @@ def test_an_ending_that_is_empty_after_cleaning_is_never_picked_by_its_mean(mode
     assert result["harness_prediction_norm"] == 2 and result["harness_prediction"] != 2
 
 
-def test_full_float32_excludes_tf32_and_restores_torch_s_setting():
-    torch.set_float32_matmul_precision("high")
-    try:
-        with hellaswag._precision("float32", ALONE.device):
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "high"
-    finally:
-        torch.set_float32_matmul_precision("highest")
-
-
 # --- examples ------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel
 from gpt2.common.progress import bar
 from gpt2.evaluation import perplexity
 from gpt2.evaluation.perplexity import Likelihood, Window, batches, score, windows
-from gpt2.model import checkpoint
+from gpt2.model import checkpoint, loss
 from gpt2.tokenizer.bpe import train_bpe
 from gpt2.tokenizer.tokenizer import Tokenizer
 from tests.small import small_model
@@ -26,11 +26,11 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(train_bpe(ENGLISH, 300))
 
 
-def scored(tokenizer: Tokenizer, texts=TEXTS, stride=6, dtype=None, double=False) -> Likelihood:
+def scored(tokenizer: Tokenizer, texts=TEXTS, stride=6, precision="float32", double=False) -> Likelihood:
     """Scores texts with a small model whose context is 16 tokens."""
     model = small_model(vocab_size=tokenizer.vocab_size)
     with bar(disable=True) as progress:
-        return score(model.double() if double else model, tokenizer, texts, stride, dtype, progress)
+        return score(model.double() if double else model, tokenizer, texts, stride, precision, progress)
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(2, 12), st.data())
@@ -78,7 +78,7 @@ def test_results_equal_the_loop_of_transformers_guide(tokenizer, tmp_path, strid
 
 def test_chunks_and_batch_sizes_do_not_change_the_result(tokenizer, monkeypatch):
     expected = scored(tokenizer, double=True)
-    monkeypatch.setattr(perplexity, "HEAD_TOKENS", 3)
+    monkeypatch.setattr(loss, "CHUNK", 900)
     monkeypatch.setattr(perplexity, "BATCH_TOKENS", 40)
     monkeypatch.setattr(perplexity, "SORTED_WINDOWS", 5)
     found = scored(tokenizer, double=True)
@@ -87,7 +87,7 @@ def test_chunks_and_batch_sizes_do_not_change_the_result(tokenizer, monkeypatch)
 
 
 def test_bfloat16_changes_the_likelihood_little(tokenizer):
-    assert scored(tokenizer, dtype=torch.bfloat16).nats == pytest.approx(scored(tokenizer).nats, rel=2e-3)
+    assert scored(tokenizer, precision="bfloat16").nats == pytest.approx(scored(tokenizer).nats, rel=2e-3)
 
 
 def test_units():

@@ -1,4 +1,4 @@
-"""The arithmetic that a device supports."""
+"""Devices, and what they can do."""
 
 import sys
 
@@ -7,26 +7,10 @@ import torch
 
 from gpt2.common.errors import InputError
 from gpt2.runtime import device
+from gpt2.runtime.precision import resolve
 from gpt2.runtime.world import _device, world
 
 CPU = torch.device("cpu")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc/cpuinfo")
-def test_a_torch_without_capabilities_finds_the_same_arithmetic(monkeypatch):
-    expected = device.autocast_dtype("auto", CPU)
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert device.autocast_dtype("auto", CPU) == expected
-
-
-@pytest.mark.parametrize("feature", ["avx512_bf16", "amx_bf16", "bf16", "avx2"])
-def test_bfloat16_is_used_where_the_processor_has_it(monkeypatch, feature):
-    monkeypatch.setattr(device, "cpu_features", lambda: {"fma", feature})
-    assert device.autocast_dtype("float32", CPU) is None
-    assert device.autocast_dtype("auto", CPU) == (None if feature == "avx2" else torch.bfloat16)
-    if feature == "avx2":
-        with pytest.raises(InputError, match="precision = 'bfloat16': expected float32"):
-            device.autocast_dtype("bfloat16", CPU)
 
 
 @pytest.fixture
@@ -56,15 +40,23 @@ def test_processes_share_the_cpu_of_a_mac_and_not_its_gpu(mac, monkeypatch):
 
 def test_on_a_mac_auto_is_float32_without_the_compiler(mac, monkeypatch):
     mps = torch.device("mps")
-    assert device.autocast_dtype("auto", mps) is None and not device.can_compile("auto")
+    assert resolve("auto", mps) == "float32" and not device.can_compile("auto")
     for new_enough in (True, False):
         monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *version, new=new_enough: new)
         if new_enough:
-            assert device.autocast_dtype("bfloat16", mps) == torch.bfloat16
+            assert resolve("bfloat16", mps) == "bfloat16"
         else:
-            with pytest.raises(InputError, match="this mps does not support bfloat16"):
-                device.autocast_dtype("bfloat16", mps)
+            with pytest.raises(InputError, match="^precision = 'bfloat16': this mps supports only float32$"):
+                resolve("bfloat16", mps)
 
 
 def test_the_peak_of_memory_is_known_here():
     assert 50e6 < device.peak_memory(CPU) < 1e12
+
+
+@pytest.mark.parametrize(
+    ("setting", "length", "expected"),
+    [("auto", 256, 16), ("auto", 1024, 4), ("auto", 300, 8), ("auto", 9999, 1), (3, 256, 3)],
+)
+def test_the_size_of_a_micro_batch_follows_from_its_shape(setting, length, expected):
+    assert device.micro_batch_by_shape(setting, length, CPU) == expected

@@ -48,7 +48,7 @@ with world() as here:
     rest.fit()
     ends = whole.model.state_dict(), rest.model.state_dict()
     names = [name for name in ends[0] if not ends[0][name].equal(ends[1][name])]
-    print(json.dumps({"differ": names, "steps": [len(run.history.train) for run in (whole, part, rest)]}))
+    print(json.dumps({"differ": names, "steps": [run.step for run in (whole, part, rest)]}))
 """
 
 

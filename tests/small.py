@@ -31,7 +31,7 @@ OPTIM = {
     "precision": "float32",
     "eval_every": 4,
 }
-MACHINE = {"micro_batch_size": 4, "compile": "never", "checkpoint_every": 5}
+MACHINE = {"micro_batch_size": 4, "recompute": False, "compile": "never", "checkpoint_every": 5}
 CLASSIFICATION = {
     **{key: value for key, value in OPTIM.items() if key in ClassificationParams.model_fields},
     "trainable": "all",

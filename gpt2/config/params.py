@@ -22,7 +22,7 @@ from gpt2.config.schema import (
     TextList,
 )
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 Steps = Annotated[tuple[NonNegativeInt, ...], Field(strict=False)]
 
 # --- model and training --------------------------------------------------------------------------------------------
@@ -74,7 +74,8 @@ class RunParams(Section):
     weight_decay: NonNegativeFloat = 0.1
     """weight decay of matrices and embeddings; biases and LayerNorms have none"""
     precision: Precision = "auto"
-    """precision of matrix products; auto: bfloat16 where the hardware supports it"""
+    """precision of matrix products; auto: bfloat16 where the hardware supports it, otherwise float16 on a CUDA device
+    and float32 elsewhere; tf32 is for CUDA devices"""
     eval_every: PositiveInt = 100
     """steps between evaluations"""
 
@@ -215,7 +216,8 @@ class HellaSwagParams(Section):
     """HellaSwag scoring."""
 
     precision: Precision = "auto"
-    """precision of matrix products; auto: bfloat16 where the hardware supports it"""
+    """precision of matrix products; auto: bfloat16 where the hardware supports it, otherwise float16 on a CUDA device
+    and float32 elsewhere; tf32 is for CUDA devices"""
     snapshots: PositiveInt | None = None
     """number of examples on which each snapshot is scored too, with the completion protocol; blank: none"""
 
@@ -236,9 +238,13 @@ class MachineParams(Section):
     nothing. They affect rounding and, with dropout, the masks."""
 
     launcher: Text = "python"
-    """shell command that starts the processes of pretraining, such as torchrun"""
-    micro_batch_size: PositiveInt = 16
-    """maximum number of samples per forward pass of one process; gradients accumulate to the batch size"""
+    """shell command that starts the processes of training, such as torchrun"""
+    micro_batch_size: PositiveInt | Literal["auto"] = "auto"
+    """maximum number of samples per forward pass of one process; gradients accumulate to the batch size; auto: a power
+    of two, on a CUDA device the largest that fits, elsewhere the largest of at most 4,096 tokens"""
+    recompute: bool = False
+    """computes the activations of each block again in the backward pass, which saves memory and takes a third more
+    operations"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where models run, except for parity and attention, which use the CPU; auto: cuda, else mps (the GPU of a Mac, for
     one process), else cpu"""

@@ -1,5 +1,6 @@
 """The base class of all sections: mappings from YAML or JSON, typed, frozen and validated."""
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -34,10 +35,14 @@ def parse(section: type[Section], raw: object, where: str):
     try:
         return section.model_validate(raw)
     except ValidationError as error:
-        first, *others = error.errors(include_url=False)
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        mistakes: dict[str, list[str]] = {}  # by key: the explanation, or one for each type that the key may have
+        for found in error.errors(include_url=False):
+            parts = [str(part) for part in found["loc"] if not re.match(r"constrained-|\w+\[", str(part))]  # of a type
+            mistakes.setdefault(".".join(parts) or "the file", []).append(_explain(section, found))
+        (key, (first, *types)), *others = mistakes.items()
+        explained = ", or ".join([first, *(explanation.partition(": ")[2] for explanation in types)])
         more = f" (and {len(others)} more)" if others else ""
-        raise InputError(f"{where}: {key} {_explain(section, first)}{more}") from None
+        raise InputError(f"{where}: {key} {explained}{more}") from None
 
 
 def _explain(section: type[Section], error: dict) -> str:

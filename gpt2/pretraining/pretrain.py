@@ -25,6 +25,7 @@ from gpt2.tokens.shards import TokenStream
 from gpt2.training.card import Card, Metric, shape
 from gpt2.training.history import History
 from gpt2.training.loss import mean_loss
+from gpt2.training.memory import training_memory
 from gpt2.training.trainer import Trainer
 
 SNAPSHOTS = "snapshots"  # folder of unfinished work
@@ -142,10 +143,12 @@ def pretrain(
         evaluate=evaluate,
         log=log,
         show=show,
-        snapshot=partial(_keep_snapshot, kept, tokenizer, scratch),
+        snapshot=partial(_keep_snapshot, tokenizer, scratch),
+        snapshots=kept,
         start=start,
         compile=True,
         flops_per_token=flops_per_token(model.config, _size(model)),
+        estimate=partial(_memory, model.config, params.optimizer, world.size),
     )
     if world.main:
         _announce(trainer, params, machine)
@@ -156,6 +159,12 @@ def pretrain(
     return Pretrained(model, history, snapshots, figures, throughput(trainer))
 
 
+def _memory(config: GPTConfig, optimizer: str, processes: int, micro_batch_size: int, resolved: dict) -> int:
+    """The bytes that a training step needs, whose settings were `resolved` as in Trainer."""
+    how = {name: resolved[name] for name in ("precision", "recompute", "compiled")}
+    return training_memory(config, micro_batch_size, optimizer=optimizer, processes=processes, **how).total
+
+
 def snapshot_steps(params: TrainParams) -> list[int]:
     """The steps whose models are kept, in order and up to the last step."""
     if isinstance(params.snapshots, int):
@@ -163,10 +172,9 @@ def snapshot_steps(params: TrainParams) -> list[int]:
     return sorted({step for step in params.snapshots or () if step <= params.steps})
 
 
-def _keep_snapshot(steps: list[int], tokenizer: Tokenizer, scratch: Path, model: GPT, step: int) -> None:
-    """Writes the model and its tokenizer if the step is one of `steps`."""
-    if step in steps:
-        save_with_tokenizer(model, tokenizer, snapshot_directory(scratch / SNAPSHOTS, step), GENERATION)
+def _keep_snapshot(tokenizer: Tokenizer, scratch: Path, model: GPT, step: int) -> None:
+    """Writes the model and its tokenizer."""
+    save_with_tokenizer(model, tokenizer, snapshot_directory(scratch / SNAPSHOTS, step), GENERATION)
 
 
 def _announce(trainer: Trainer, params: TrainParams, machine: MachineParams) -> None:
@@ -197,6 +205,7 @@ def metrics(model: GPT, history: History, frequencies: np.ndarray, bits: float, 
         "val_bits_per_byte": final * bits,
         "unigram_entropy": unigram_entropy(frequencies),
         "loss_spikes": history.loss_spikes,
+        "skipped_steps": history.skipped_steps,
         "steps": history.step,
         "tokens": history.targets,
         "parameters": _size(model),
@@ -253,14 +262,12 @@ def throughput(trainer: Trainer) -> dict:
     history, world = trainer.history, trainer.world
     speed = history.timed_targets / history.seconds if history.seconds else None
     peak, memory = peak_flops(world.device), peak_memory(world.device)
-    tf32 = world.device.type == "cuda" and trainer.resolved["precision"] == "float32"
     return {
         "tokens_per_second": speed and round(speed, 1),
         "model_flops_utilization": speed and peak and round(speed * trainer.flops_per_token / (peak * world.size), 4),
         "peak_memory_mb": memory and round(memory / 1e6),  # peak of the main process
         "seconds": round(history.seconds, 1),
         **trainer.conditions,
-        "precision": "tf32" if tf32 else trainer.resolved["precision"],
         "code_changed_at_step": history.code_changed_at_step,
         "conditions_changed_at_step": history.conditions_changed_at_step,
     }

@@ -13,11 +13,12 @@ class History:
     """The record of a run. It is part of each checkpoint, so that a resumed run reports all of its steps."""
 
     step: int = 0  # optimizer steps done
-    train: list[dict] = field(default_factory=list)  # step, targets seen, lr, loss, grad_norm
+    train: list[dict] = field(default_factory=list)  # step, targets seen, lr, loss, grad_norm (None: see skipped_steps)
     val: list[dict] = field(default_factory=list)  # step, targets seen, and what `evaluate` returned
     seconds: float = 0.0  # time of the timed training steps, without evaluation
     timed_targets: int = 0  # targets seen in those steps
     loss_spikes: int = 0  # steps that `is_spike` counts as spikes
+    skipped_steps: int = 0  # float16: steps that changed no weights, because their scaled gradient was infinite
     code_changed_at_step: list[int] = field(default_factory=list)  # steps from which other code continued the run
     conditions_changed_at_step: list[int] = field(default_factory=list)  # or another processor, launcher, micro-batch
 
@@ -41,6 +42,7 @@ class History:
         self.train.append({"step": self.step, "targets": self.targets + n_targets, **figures})
         self.step += 1
         self.loss_spikes += is_spike(self.train)
+        self.skipped_steps += figures["grad_norm"] is None
         if seconds is not None:
             self.seconds += seconds
             self.timed_targets += n_targets
@@ -53,3 +55,9 @@ def is_spike(rows: list[dict]) -> bool:
         return False
     before = np.array([row["loss"] for row in rows[-SPIKE_WINDOW - 1 : -1]])
     return bool(rows[-1]["loss"] > before.mean() + SPIKE_DEVIATIONS * before.std())
+
+
+def shown(row: dict) -> dict[str, str]:
+    """The figures of a training row in few characters."""
+    norm = "overflow" if row["grad_norm"] is None else f"{row['grad_norm']:.2f}"
+    return {"loss": f"{row['loss']:.3f}", "lr": f"{row['lr']:.2e}", "norm": norm}

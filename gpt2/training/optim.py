@@ -45,6 +45,7 @@ class MuonAdamW:
             (trained[name], [nn.Parameter(view) for view in trained[name].detach().chunk(n)])
             for name, n in parts.items()
         ]
+        self.whole = {"params": [weight for weight, _ in self.hidden], "lr": params.lr}
         self.muon = torch.optim.Muon(
             [matrix for _, matrices in self.hidden for matrix in matrices],
             lr=params.lr,
@@ -57,11 +58,13 @@ class MuonAdamW:
 
     @property
     def param_groups(self) -> list[dict]:
-        """The parameter groups of both optimizers; the trainer sets the learning rate in them."""
-        return self.muon.param_groups + self.adamw.param_groups
+        """The parameters of the model, whose gradients GradScaler unscales, and their learning rates."""
+        return [self.whole, *self.adamw.param_groups]
 
     def step(self) -> None:
         """Updates the model from the gradients of its parameters."""
+        for group in self.muon.param_groups:
+            group["lr"] = self.whole["lr"]
         for weight, matrices in self.hidden:
             for matrix, grad in zip(matrices, weight.grad.chunk(len(matrices)), strict=True):
                 matrix.grad = grad

@@ -35,15 +35,16 @@ class Checkpoints:
 
         Raises InputError if the disk is full, and keeps the older checkpoints.
         """
-        self._write(self.directory / f"step_{step:08d}.pt", state)
+        self.write(self.directory / f"step_{step:08d}.pt", state)
         for path in self.paths()[KEEP:]:
             path.unlink()
 
     def save_constant(self, state: dict) -> None:
         """Writes the state at the end of the constant phase, which no later checkpoint replaces."""
-        self._write(self.directory / CONSTANT, state)
+        self.write(self.directory / CONSTANT, state)
 
-    def _write(self, path: Path, state: dict) -> None:
+    def write(self, path: Path, state: dict) -> None:
+        """Writes a file. Raises InputError if the disk is full."""
         try:
             with replacing(path) as temporary:
                 torch.save(state, temporary)

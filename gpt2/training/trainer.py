@@ -3,38 +3,48 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from gpt2.common.errors import InputError
 from gpt2.common.progress import bar
 from gpt2.config.params import MachineParams, OptimParams
-from gpt2.runtime.device import autocast_dtype, can_compile, device_name, move, peak_flops
+from gpt2.runtime.device import Pending, cudnn_attention, device_name, peak_flops
+from gpt2.runtime.precision import autocast, float32_products
 from gpt2.runtime.world import World
 from gpt2.training.batches import BatchOrder, Dataset
-from gpt2.training.history import History, is_spike
+from gpt2.training.history import History, is_spike, shown
 from gpt2.training.optim import constant_steps, learning_rate, make_optimizer
 from gpt2.training.resume import Checkpoints
+from gpt2.training.work import (
+    advice,
+    as_trained,
+    continued,
+    gradient_scaler,
+    largest_that_fits,
+    micro_batches,
+    resolved,
+    seed_dropout,
+    share,
+)
 
 WARMUP_SHARE = 0.1  # share of a process's steps, at its start, that is not timed: code compiles and caches fill
 
 
-class MicroBatch(NamedTuple):
-    """One process's share of a global batch that goes through the model together."""
+class Launched(NamedTuple):
+    """A training step whose work has been given to the device."""
 
-    inputs: Tensor
-    targets: Tensor
-    n_targets: int  # scored targets of the global batch
-    counts: bool  # False for a sample that only fills in where a batch has fewer samples than there are processes
+    lr: float
+    n_targets: int
+    tokens: int  # padding included, over all processes
+    figures: Pending  # each process's share of the loss, and the norm of the gradient
 
 
 class Trainer:
@@ -42,8 +52,8 @@ class Trainer:
 
     The model's `forward(inputs, targets)` returns the summed loss. `evaluate(model, batch_size)` returns metrics, among
     them `loss`; every process calls it. Only the main process calls the next three. `log(split, row)` gets each row of
-    the history. `show(model, step)` runs after an evaluation. `snapshot(model, step)` runs before the first step and
-    after each step.
+    the history. `show(model, step)` runs after an evaluation. `snapshot(model, step)` runs after the steps in
+    `snapshots`; 0 is before the first.
 
     `machine` says how the work is done. What it resolves to is part of each checkpoint and stays when a run resumes,
     except that a smaller `micro_batch_size` takes effect. `code`: the hash of each file of the code that decides the
@@ -54,6 +64,7 @@ class Trainer:
     `keep_best`: the model ends with the weights of the lowest validation loss instead of the last ones. `patience`:
     training stops after this many consecutive evaluations without improvement; None disables early stopping.
     `flops_per_token`: floating-point operations that training needs per token, from which utilization is computed.
+    `estimate`: see `largest_that_fits`.
     """
 
     def __init__(
@@ -71,15 +82,19 @@ class Trainer:
         log: Callable[[str, dict], None],
         show: Callable[[nn.Module, int], None] | None = None,
         snapshot: Callable[[nn.Module, int], None] | None = None,
+        snapshots: Collection[int] = (),
         start: Callable[[dict], dict | None] | None = None,
         compile: bool = False,
         keep_best: bool = False,
         patience: int | None = None,
         flops_per_token: float | None = None,
+        estimate: Callable[[int, dict], int] | None = None,
     ):
         self.model, self.data, self.params, self.world, self.seed = model.to(world.device), data, params, world, seed
-        self.evaluate, self.log, self.show, self.snapshot, self.start = evaluate, log, show, snapshot, start
+        self.evaluate, self.log, self.show, self.start = evaluate, log, show, start
+        self.snapshot, self.snapshots = snapshot, snapshots
         self.keep_best, self.patience, self.flops_per_token = keep_best, patience, flops_per_token
+        self.estimate = estimate
         self.best: dict[str, Tensor] = {}  # with keep_best: the trainable parameters at best_step, on the CPU
         self.order = BatchOrder(len(data), params.batch_size, seed, data.lengths)
         self.optimizer = make_optimizer(model, params)
@@ -87,11 +102,10 @@ class Trainer:
         self.constant_steps = constant_steps(params)
         self.history = History()
         self.peak_flops = peak_flops(world.device)
-        self.resolved = {
-            "micro_batch_size": machine.micro_batch_size,
-            "precision": "bfloat16" if autocast_dtype(params.precision, world.device) else "float32",
-            "compiled": compile and can_compile(machine.compile),
-        }
+        self.resolved = resolved(params, machine, data, compile, world.device)
+        self.search_size = machine.micro_batch_size == "auto" and world.device.type == "cuda"
+        self.step = 0
+        self.scaler = gradient_scaler(self.resolved["precision"], world.device)
         self.has_dropout = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
 
     @property
@@ -103,99 +117,106 @@ class Trainer:
     def fit(self) -> History:
         """Trains from the newest checkpoint, or from the start, to the last step or until patience runs out.
 
-        Raises InputError when the loss or gradient is no longer finite, naming the step and the last good checkpoint.
+        Raises InputError when the loss or gradient is no longer finite or the memory of a GPU is full, naming the step
+        and the last good checkpoint.
         """
-        self._resume()
-        params, world, history = self.params, self.world, self.history
+        try:
+            with float32_products(self.resolved["precision"]):
+                self._resume()
+            with float32_products(self.resolved["precision"]):  # the checkpoint may have been made in another
+                self._train()
+        except torch.OutOfMemoryError:
+            where = f"at step {self.step} with micro-batches of {self.resolved['micro_batch_size']}"
+            last = f"last good checkpoint: {self.checkpoints.newest()}"
+            raise InputError(f"out of memory {where}: {advice(self.resolved)} and run again ({last})") from None
+        if self.world.main:  # what follows may fail, and then the next run starts from here
+            self.checkpoints.save(self.history.step, self._state())
+        if self.keep_best:
+            self.model.load_state_dict(self.model.state_dict() | self.best)  # frozen parameters have not changed
+        return self.history
+
+    def autocast(self) -> AbstractContextManager:
+        """The context of forward passes."""
+        return autocast(self.resolved["precision"], self.world.device)
+
+    def _train(self) -> None:
+        params, world, history, self.step = self.params, self.world, self.history, self.history.step
         n_micro_batches = micro_batches(params.batch_size, world.size, self.resolved["micro_batch_size"])
+        cudnn = self.resolved["compiled"] and world.device.type == "cuda"  # then batches have the same shape
         mine = range(world.rank, n_micro_batches, world.size)
-        timed_from = history.step + WARMUP_SHARE * (params.steps - history.step)
-        forward, batches = self._compiled_and_parallel(), self._batches(history.step, n_micro_batches)
+        self.timed_from = history.step + WARMUP_SHARE * (params.steps - history.step)
+        batches = share(self.data, self.order, range(history.step, params.steps), n_micro_batches, world)
         self.model.train()
         with bar(total=params.steps, initial=history.step, desc="train", unit="step", disable=not world.main) as pbar:
             self._snapshot_and_evaluate()
-            batch = next(batches, None)
-            while history.step < params.steps and not self._out_of_patience():
-                started, step, tokens = time.perf_counter(), history.step, 0
-                lr = learning_rate(step, params)
+            batch, launched, self.clock = next(batches, None), None, time.perf_counter()
+            while self.step < params.steps and not self._out_of_patience():
+                lr, tokens = learning_rate(self.step, params), 0
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
                 loss = torch.zeros((), device=world.device)  # this process's share of the mean over the global batch
                 for number in mine:  # gradients accumulate: each backward adds to them
                     inputs, targets, n_targets, counts = batch
                     if self.has_dropout:
-                        seed_dropout(self.seed, step, number)
+                        seed_dropout(self.seed, self.step, number)
                     last = number == mine[-1]  # only then do processes add up their gradients
-                    with nullcontext() if last or world.size == 1 else forward.no_sync():
-                        with self.autocast():
-                            share = forward(inputs, targets) / n_targets * counts
-                        (share * world.size).backward()  # DDP divides the sum by the number of processes
-                    loss += share.detach()
+                    with nullcontext() if last or world.size == 1 else self.forward.no_sync():
+                        with self.autocast(), cudnn_attention(cudnn):
+                            mean = self.forward(inputs, targets) / n_targets * counts
+                        # DDP divides the sum by the number of processes. The scale is 1 unless training is in float16.
+                        self.scaler.scale(mean * world.size).backward()
+                    loss += mean.detach()
                     tokens += inputs.numel() * world.size
                     batch = next(batches, None)  # read while the device computes
+                self.scaler.unscale_(self.optimizer)
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), params.grad_clip)
-                self.optimizer.step()
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
                 self.optimizer.zero_grad()
-                # The host waits for the device here. Nothing uses the new weights before this check.
-                *shares, grad_norm = torch.cat([world.gather(loss), norm.view(1)]).tolist()
-                if not (math.isfinite(sum(shares)) and math.isfinite(grad_norm)):
-                    raise InputError(self._diverged(step, lr, shares, grad_norm))
-                seconds = time.perf_counter() - started
-                figures = {"lr": lr, "loss": sum(shares), "grad_norm": grad_norm}
-                history.add(figures, n_targets, seconds if step >= timed_from else None)
-                self._report(pbar, seconds, tokens)
-                self._checkpoint_if_due()
-                self._snapshot_and_evaluate()
+                # The host reads the figures of a step while the device computes the next one, but reads those of a step
+                # that something outlasting the run depends on before going on.
+                figures = Pending(torch.cat([world.gather(loss), norm.view(1)]))
+                earlier, launched = launched, Launched(lr, n_targets, tokens, figures)
+                self.step += 1
+                if earlier:
+                    self._record(pbar, earlier)
+                if self._matters(self.step):
+                    self._record(pbar, launched)
+                    launched = None
+                    self._checkpoint_if_due()
+                    self._snapshot_and_evaluate()
+                    self.clock = time.perf_counter()
             if world.main and history.step < params.steps:
                 reason = f"no lower validation loss in {self.patience} evaluations"
                 pbar.write(f"training ends at step {history.step}: {reason}", file=sys.stderr)
-        if world.main:  # what follows may fail, and then the next run starts from here
-            self.checkpoints.save(history.step, self._state())
-        if self.keep_best:
-            self.model.load_state_dict(self.model.state_dict() | self.best)  # frozen parameters have not changed
-        return history
 
-    def autocast(self):
-        """The context in which forward passes run."""
-        enabled = self.resolved["precision"] == "bfloat16"
-        return torch.autocast(self.world.device.type, torch.bfloat16) if enabled else nullcontext()
+    def _record(self, pbar: tqdm, launched: Launched) -> None:
+        """Adds a step to the history, or raises InputError if its loss or gradient is not finite.
 
-    def _batches(self, first_step: int, n_micro_batches: int) -> Iterator[MicroBatch]:
-        """This process's micro-batches from a step on."""
-        device = self.world.device
-        for step in range(first_step, self.params.steps):
-            ids = self.order.ids(step)
-            n_targets = self.data.targets(ids)
-            for part in np.array_split(ids, n_micro_batches)[self.world.rank :: self.world.size]:
-                inputs, targets = self.data.batch(part if len(part) else ids[:1])
-                yield MicroBatch(move(inputs, device), move(targets, device), n_targets, len(part) > 0)
+        In float16 the scaled gradient of a step may be infinite. Such a step changes no weights and lowers the scale.
+        """
+        step, lr = self.history.step, launched.lr
+        (*shares, grad_norm), done = launched.figures.read()
+        seconds, self.clock = done - self.clock, done
+        overflow = not math.isfinite(grad_norm) and self.scaler.is_enabled() and self.scaler.get_scale() >= 1
+        if not (math.isfinite(sum(shares)) and (math.isfinite(grad_norm) or overflow)):
+            raise InputError(self._diverged(step, lr, shares, grad_norm))
+        figures = {"lr": lr, "loss": sum(shares), "grad_norm": None if overflow else grad_norm}
+        self.history.add(figures, launched.n_targets, seconds if step >= self.timed_from else None)
+        self._report(pbar, seconds, launched.tokens)
 
-    def _compiled_and_parallel(self) -> nn.Module:
-        """The model as the training step calls it: compiled and wrapped in DDP, if required."""
-        wrapped, on_cpu = self.model, self.world.device.type == "cpu"
-        if self.resolved["compiled"]:
-            if on_cpu:
-                # DDP would cut the graph at its buckets, and rounding would differ from that of a single process.
-                torch._dynamo.config.optimize_ddp = False
-            wrapped = torch.compile(wrapped)
-        if self.world.size > 1:
-            # All parameters are used. But without the search for unused ones DDP regroups the gradients after its first
-            # step, and three or more processes would add them up in another order in a resumed run.
-            wrapped = DistributedDataParallel(wrapped, gradient_as_bucket_view=True, find_unused_parameters=on_cpu)
-        return wrapped
+    def _matters(self, step: int) -> bool:
+        """Whether an evaluation, snapshot or checkpoint, or the end of training, follows after `step` steps."""
+        params, every = self.params, (self.params.eval_every, self.checkpoint_every)
+        ends = (params.steps, self.constant_steps, *self.snapshots)
+        return step in ends or any(step % period == 0 for period in every)
 
     def _report(self, pbar: tqdm, seconds: float, tokens: int) -> None:
         """Reports the last step: `seconds` long, with `tokens` tokens (padding included) over all processes."""
         row, speed = self.history.train[-1], tokens / seconds
         if self.world.main:
             self.log("train", row)
-        figures = {
-            "loss": f"{row['loss']:.3f}",
-            "lr": f"{row['lr']:.2e}",
-            "norm": f"{row['grad_norm']:.2f}",
-            "ms": f"{1000 * seconds:.0f}",
-            "tok/s": f"{speed:,.0f}",
-        }
+        figures = {**shown(row), "ms": f"{1000 * seconds:.0f}", "tok/s": f"{speed:,.0f}"}
         if self.peak_flops and self.flops_per_token:
             figures["MFU"] = f"{speed * self.flops_per_token / (self.peak_flops * self.world.size):.1%}"
         pbar.set_postfix(figures, refresh=False)
@@ -204,39 +225,45 @@ class Trainer:
             pbar.write(f"loss spike at step {row['step']}: {row['loss']:.3f}", file=sys.stderr)
 
     def _resume(self) -> None:
-        """Loads the main process's newest checkpoint in every process: other machines may see an older file or none."""
-        state = None
-        if self.world.main:
-            state = self.checkpoints.load() or (self.start and self.start(self.conditions))
-        state = self.world.from_main(state)
+        """Loads the newest checkpoint, or what `start` returns. Makes `forward`, the model as a training step calls it.
+
+        Every process gets the main process's state: other machines may see an older file or none.
+        """
+        state = self.world.from_main(self.checkpoints.load() if self.world.main else None)
+        if state is not None:
+            self._load(state)
+        self.forward = as_trained(self.model, self.world, self.resolved["compiled"], self.resolved["recompute"])
         if state is None:
-            return
+            if self.search_size:
+                self.resolved["micro_batch_size"] = largest_that_fits(
+                    self.forward, self.data, self.params, self.resolved, self.world, self.estimate
+                )
+            state = self.world.from_main(self.start(self.conditions) if self.start and self.world.main else None)
+            if state is not None:
+                self._load(state)
+        for split, rows in (("train", self.history.train), ("val", self.history.val)) if self.world.main else ():
+            for row in rows:
+                self.log(split, row)
+
+    def _load(self, state: dict) -> None:
+        """Continues from a state."""
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.best = {name: weight.cpu() for name, weight in state["best"].items()}
             self.history = History(**state["history"])
             self._continue(state["conditions"], state["code"])
+            self.scaler = gradient_scaler(self.resolved["precision"], self.world.device)
+            self.scaler.load_state_dict(state.get("scaler", {}))
         except torch.OutOfMemoryError:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.checkpoints.newest()}: not a checkpoint of this run; delete it: {error}") from None
-        if self.world.main:
-            for split, rows in (("train", self.history.train), ("val", self.history.val)):
-                for row in rows:
-                    self.log(split, row)
 
     def _continue(self, conditions: dict, code: dict[str, str]) -> None:
         """Keeps how the work was done up to the checkpoint. Records whether the code differs, or the conditions, such
         as the processor and the number of processes."""
-        kept = {name: conditions[name] for name in self.resolved}
-        kept["micro_batch_size"] = min(kept["micro_batch_size"], self.resolved["micro_batch_size"])
-        lines = [
-            f"{name} stays {value}, as when this run began (now {self.resolved[name]})"
-            for name, value in kept.items()
-            if self.resolved[name] != value
-        ]
-        self.resolved = kept
+        self.resolved, lines = continued(self.resolved, conditions, keep_size=self.search_size)
         if others := {name: value for name, value in self.conditions.items() if conditions.get(name) != value}:
             self.history.conditions_changed_at_step.append(self.history.step)
             lines += [f"{name} is {value}, was {conditions.get(name)}" for name, value in others.items()]
@@ -252,6 +279,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
+            "scaler": self.scaler.state_dict(),
             "history": asdict(self.history),
             "conditions": self.conditions,
             "code": self.code,
@@ -265,21 +293,17 @@ class Trainer:
             self.checkpoints.save_constant(self._state())
 
     def _snapshot_and_evaluate(self) -> None:
-        """Passes the model of each step to `snapshot`. Evaluates before the first step, after the last, and every
-        `eval_every` steps between."""
+        """Evaluates before the first step, after the last, and every `eval_every` steps between."""
         step, history = self.history.step, self.history
-        if self.snapshot and self.world.main:
+        if self.snapshot and self.world.main and step in self.snapshots:
             self.snapshot(self.model, step)
         due = step % self.params.eval_every == 0 or step == self.params.steps
         if not due or (history.val and history.val[-1]["step"] == step):
             return
         self.model.eval()
-        with torch.no_grad(), self.autocast():  # not inference_mode: see autocast_dtype
-            row = {
-                "step": step,
-                "targets": history.targets,
-                **self.evaluate(self.model, self.resolved["micro_batch_size"]),
-            }
+        with torch.no_grad(), self.autocast():
+            metrics = self.evaluate(self.model, self.resolved["micro_batch_size"])
+        row = {"step": step, "targets": history.targets, **metrics}
         if not math.isfinite(row["loss"]):
             raise InputError(f"the validation loss at step {step} is not finite: {row['loss']}")
         history.val.append(row)
@@ -304,22 +328,3 @@ class Trainer:
             f"training diverged at step {step}: loss {sum(shares)}{where}, gradient norm {grad_norm}, learning rate "
             f"{lr:g}; lower lr or lengthen warmup_steps (last good checkpoint: {self.checkpoints.newest()})"
         )
-
-
-def micro_batches(batch_size: int, processes: int, limit: int) -> int:
-    """The number of micro-batches into which a batch is divided: the same number for each process, and as few as
-    possible of at most `limit` samples. They have equal sizes, or sizes that differ by one."""
-    per_process = math.ceil(batch_size / processes)
-    return processes * math.ceil(per_process / limit)
-
-
-def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
-    """Seeds torch's generators, so that the dropout masks of a micro-batch depend only on these three numbers."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0]))
-
-
-def trainable_parameters(model: nn.Module) -> dict[str, float]:
-    """The number of trainable parameters, and their share of all parameters, adapters included."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    trainable = sum(size for size, trains in sizes if trains)
-    return {"trainable_parameters": trainable, "trainable_share": trainable / sum(size for size, _ in sizes)}

@@ -27,6 +27,8 @@ def raw() -> dict:
         ("model", "n_heads", 4, ["model.n_heads = 4", "unknown key", "n_head, "]),
         ("train", "lr", "fast", ["train.lr = 'fast'", "number"]),
         ("train", "snapshots", [-1], ["train.snapshots", "[-1]"]),
+        ("machine", "micro_batch_size", 0, ["machine.micro_batch_size = 0: ", "greater than 0, or ", "'auto'"]),
+        ("machine", "foo-bar", 1, ["machine.foo-bar = 1", "unknown key"]),
         ("classification", "schedule", "wsd", ["classification.schedule = 'wsd'", "unknown key"]),
         ("responses", "judge", {"url": "localhost", "model": "m"}, ["responses.judge.url = 'localhost'", "https"]),
         ("responses", "judge", {"url": "http://a/v1"}, ["judge.model = None", "url = 'http://a/v1'"]),

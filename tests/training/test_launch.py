@@ -274,13 +274,13 @@ def test_an_error_of_every_process_is_printed_once(laboratory):
 def test_a_crash_of_one_process_ends_the_job_and_shows_where(laboratory):
     laboratory.configure()
     code = (laboratory.path / "gpt2/training/trainer.py").read_text()
-    start = "                lr = learning_rate("
+    start = "                lr, tokens = learning_rate("
     assert start in code
-    broken = code.replace(start, f"                assert world.rank == 0 or step < 3, 'the second fails'\n{start}")
+    broken = code.replace(start, f"                assert world.rank == 0 or self.step < 3, 'second fails'\n{start}")
     (laboratory.path / "gpt2/training/trainer.py").write_text(broken)
     done = laboratory.run(*STAGE)
     (laboratory.path / "gpt2/training/trainer.py").write_text(code)
-    assert done.returncode == 1 and "AssertionError: the second fails" in done.stderr
+    assert done.returncode == 1 and "AssertionError: second fails" in done.stderr
     assert re.search(r"Root Cause.*rank +: 1 ", done.stderr, re.DOTALL)
     assert done.stderr.splitlines()[-1].startswith("pretrain: machine.launcher = 'torchrun --standalone")
     assert not laboratory.processes()

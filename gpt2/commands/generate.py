@@ -12,16 +12,16 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import torch
-
 from gpt2.commands.cli import PROGRAM, Parser, add_device, argument_text, within
 from gpt2.common.errors import InputError
 from gpt2.generation.generate import generate
 from gpt2.generation.generation_config import read_generation_config
+from gpt2.generation.layout import arrange
 from gpt2.generation.sampling import Sampling
 from gpt2.instruction import alpaca
 from gpt2.model import checkpoint
-from gpt2.runtime.device import autocast_dtype, can_compile, choose_device
+from gpt2.runtime.device import can_compile, choose_device
+from gpt2.runtime.precision import DTYPES, resolve
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 
@@ -31,7 +31,11 @@ def main(args: argparse.Namespace) -> None:
         raise InputError("argument --input: not allowed without argument --instruction")
     compiled = args.compile and can_compile("always")
     model, tokenizer = checkpoint.load_with_tokenizer(args.model, choose_device(args.device))
-    model.to(autocast_dtype(args.precision, model.wte.weight.device) or torch.float32)
+    device = model.wte.weight.device
+    precision = "float32" if args.precision == "auto" and device.type == "cpu" else args.precision
+    model.to(DTYPES[resolve(precision, device)])
+    if device.type == "cpu":
+        arrange(model, args.samples)
     prompt, shown = _prompt(args)
     settings = read_generation_config(args.model, tokenizer.eot, model.config.vocab_size)
     for setting in settings.unread:
@@ -101,7 +105,8 @@ def parser() -> Parser:
     add("--repetition-penalty", type=penalty, default=1.0, metavar="R", help=f"{repetition}; {default}")
     add("--seed", type=within(int, 0, 2**62), default=1337, metavar="N", help=f"seed of the first sample; {default}")
     add("--samples", type=within(int, 1, 1000), default=1, metavar="N", help=f"number of texts; {default}")
-    add("--precision", choices=["float32", "bfloat16"], default="float32", help=f"precision of the model; {default}")
+    precisions, auto = ["auto", "float32", "bfloat16", "float16"], "auto: bfloat16 (or float16) on an NVIDIA GPU"
+    add("--precision", choices=precisions, default="auto", help=f"precision of the model; {auto}, else float32")
     add_device(parser)
     add("--compile", action="store_true", help="use torch.compile: half a minute to compile, then faster")
     return parser

@@ -12,10 +12,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gpt2.generation.kv_cache import KVCache
 from gpt2.generation.sampling import Sampling, choose
+from gpt2.generation.step import Step
 from gpt2.model.gpt import GPT
 from gpt2.tokenizer.tokenizer import Tokenizer
 
-COLUMNS = 256  # a compiled step reads a multiple of this many columns of the cache, so that few shapes are compiled
+COLUMNS = 32  # a step reads a multiple of this many columns of the cache
+GRAPH_COLUMNS = 256  # the same on a GPU, where each number of columns has a CUDA graph of its own
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -46,7 +48,7 @@ def continuations(
     return [list(takewhile(lambda token: token not in stop, tokens)) for tokens in zip(*steps, strict=True)]
 
 
-@torch.no_grad()  # not inference_mode: see autocast_dtype
+@torch.no_grad()  # not inference_mode: see autocast
 def generate(
     model: GPT,
     prompts: list[list[int]],
@@ -69,8 +71,9 @@ def generate(
     front and goes through the model again, because position embeddings are learned. For a prompt longer than
     `block_size`, the model sees only the last `block_size` tokens.
 
-    `compiled` compiles one step with torch.compile. That takes half a minute, or a few seconds from the compiler's
-    cache, and pays off for long or many texts. `runtime.device.can_compile` tests whether a compiler exists.
+    `compiled` compiles one step with torch.compile, and again when the number of columns first changes. That takes
+    half a minute each, or a few seconds from the compiler's cache, and pays off for long or many texts.
+    `runtime.device.can_compile` tests whether a compiler exists.
     """
     texts = _Texts(model, prompts, samples, new_tokens, compiled)
     device, B = texts.logits.device, len(texts.ids)
@@ -83,11 +86,11 @@ def generate(
     for remaining in reversed(range(new_tokens)):
         tokens = torch.where(ended, tokens, choose(texts.logits, sampling, generators, seen))  # (B,)
         ended = torch.isin(tokens, stops)
-        yield tokens.tolist()
-        if not remaining or ended.all():
+        yield (listed := tokens.tolist())  # the only time that the host waits for the device
+        if not remaining or all(token in stop for token in listed):
             return
         seen.scatter_(1, tokens[:, None], True)
-        texts.append(tokens)
+        texts.append(tokens, listed)
 
 
 class _Texts:
@@ -96,31 +99,29 @@ class _Texts:
     def __init__(self, model: GPT, prompts: list[list[int]], samples: int, new_tokens: int, compiled: bool):
         assert all(prompts) and not model.training
         self.model, self.block_size = model, model.config.block_size
-        self.step, self.unit = (torch.compile(_step), COLUMNS) if compiled else (_step, 1)
+        weight = model.wte.weight
+        self.unit = GRAPH_COLUMNS if weight.is_cuda else COLUMNS
         prompts = [ids[-self.block_size :] for ids in prompts]
         self.ids = [list(ids) for ids in prompts for _ in range(samples)]  # B texts
         self.lengths = [len(ids) for ids in self.ids]  # how many tokens of each text are in the cache
-        weight = model.wpe.weight
-        cache = KVCache(
-            model.config, len(prompts), self._columns(max(self.lengths) + new_tokens), weight.dtype, weight.device
-        )
+        columns = self._columns(max(self.lengths) + new_tokens)
+        cache = KVCache(model.config, len(prompts), columns, weight.dtype, weight.device)
         self.logits = _prefill(model, prompts, cache).repeat_interleave(samples, dim=0)  # (B, V)
         self.cache = cache.repeated(samples) if samples > 1 else cache
+        self.step = Step(model, self.cache, torch.tensor(self.lengths, device=weight.device), compiled)
 
-    def append(self, tokens: Tensor) -> None:
-        """Appends one token per text, tokens (B,)."""
-        last = self.block_size - 1  # a full text puts its token here until its window moves, below
-        positions = torch.tensor(self.lengths, device=tokens.device).clamp(max=last)
-        cache = self.cache.view(slice(None), self._columns(max(self.lengths) + 1))
-        self.logits = self.step(self.model, tokens, positions, cache)
-        for row, token in enumerate(tokens.tolist()):
+    def append(self, tokens: Tensor, listed: list[int]) -> None:
+        """Appends one token per text, tokens (B,), which are also `listed`."""
+        self.logits = self.step(tokens, self._columns(max(self.lengths) + 1))
+        for row, token in enumerate(listed):
             self.ids[row].append(token)
             self.lengths[row] += 1
-            if self.lengths[row] > self.block_size:
+            if self.lengths[row] > self.block_size:  # the step put the token at the last position
                 window = self.ids[row][-max(1, self.block_size // 2) :]
                 cache = self.cache.view(slice(row, row + 1), self.cache.length)
                 self.logits[row] = _prefill(self.model, [window], cache)[0]
                 self.lengths[row] = len(window)
+                self.step.positions[row] = len(window)
 
     def _columns(self, positions: int) -> int:
         """The number of cache columns to read for this many positions."""
@@ -134,12 +135,7 @@ def _prefill(model: GPT, prompts: list[list[int]], cache: KVCache) -> Tensor:
     """
     device = model.wpe.weight.device
     last = torch.tensor([len(ids) - 1 for ids in prompts], device=device)  # (P,)
-    padded = pad_sequence([torch.tensor(ids, device=device) for ids in prompts], batch_first=True)  # (P, T)
+    padded = pad_sequence([torch.tensor(ids) for ids in prompts], batch_first=True).to(device)  # (P, T)
     positions = torch.arange(padded.size(1), device=device).expand_as(padded)
     hidden = model.hidden(padded, cache.view(slice(None), padded.size(1)), positions)  # (P, T, C)
     return model.logits(hidden[torch.arange(len(prompts), device=device), last])
-
-
-def _step(model: GPT, tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
-    """Reads one token (B,) per row at its position (B,); returns the logits (B, V) of the next token."""
-    return model.logits(model.hidden(tokens[:, None], cache, positions[:, None])[:, 0])

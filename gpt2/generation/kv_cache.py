@@ -51,7 +51,7 @@ class KVCache:
 
     def update(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Writes keys and values (B, H, T, D) at positions (B, T); returns all columns, (B, H, length, D) each."""
-        rows = torch.arange(k.size(0), device=k.device)[:, None]  # (B, 1)
+        index = positions[:, None, :, None].expand_as(k)  # (B, H, T, D)
         for cached, new in zip(self.layers[layer], (k, v), strict=True):
-            cached[rows, :, positions] = new.transpose(1, 2).to(cached.dtype)  # (B, T, H, D)
+            cached.scatter_(2, index, new.to(cached.dtype))
         return self.layers[layer]

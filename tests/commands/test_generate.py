@@ -110,11 +110,14 @@ def test_an_empty_prompt_begins_a_document(directory, command):
     assert command("--greedy", "--prompt", "") == (0, text, note)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_model_computes_in_the_precision_asked_for(directory, command, precision):
-    status, out, err = command("--prompt", "the cat", "--greedy", "--new-tokens", "8", "--precision", precision)
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)]
+)
+def test_the_model_computes_in_the_precision_asked_for(directory, command, precision, dtype):
+    asked = ("--precision", precision, "--device", "cpu")
+    status, out, err = command("--prompt", "the cat", "--greedy", "--new-tokens", "8", *asked)
     model, tokenizer = checkpoint.load_with_tokenizer(directory)
-    text = complete(model.to(getattr(torch, precision)), tokenizer, "the cat", 8, GREEDY)
+    text = complete(model.to(dtype), tokenizer, "the cat", 8, GREEDY)
     assert (status, out, err) == (0, f"the cat{text}\n", "")
 
 

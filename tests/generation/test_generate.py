@@ -6,7 +6,9 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
+from gpt2.generation import generate as module
 from gpt2.generation.generate import continuations, generate
+from gpt2.generation.layout import arrange
 from gpt2.generation.sampling import GREEDY, Sampling
 from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
@@ -132,6 +134,30 @@ def test_under_autocast_the_cache_gives_the_tokens_that_the_model_gives_without_
     chosen = logits[range(8), tokens]
     assert ((logits.max(dim=1).values - chosen) < 0.02 * logits.std()).all()
     assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "drawn"])
+def test_the_number_of_columns_that_a_step_reads_changes_no_token(model, prompts, sampling, monkeypatch):
+    """Steps repeat with tensors that stay in place, as a CUDA graph needs, also when a window moves."""
+    expected = list(generate(model, prompts, 50, sampling, samples=2))
+    monkeypatch.setattr(module, "COLUMNS", 4)
+    assert BLOCK_SIZE > 3 * 4
+    assert list(generate(model, prompts, 50, sampling, samples=2)) == expected
+
+
+def test_matrices_by_columns_generate_and_save_the_same(model, prompts, tmp_path):
+    expected = list(generate(model, prompts, 20, WARM))
+    arranged = small_model()
+    arranged.load_state_dict(model.state_dict())
+    arrange(arranged, rows=4)
+    assert arranged.h[0].mlp.c_fc.weight.t().is_contiguous()
+    assert list(generate(arranged, prompts, 20, WARM)) == expected
+    for directory, saved in ((tmp_path / "rows", model), (tmp_path / "columns", arranged)):
+        checkpoint.save(saved, directory)
+    rows, columns = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("rows", "columns"))
+    assert rows == columns
+    arrange(arranged, rows=1)
+    assert arranged.h[0].mlp.c_fc.weight.is_contiguous()
 
 
 @pytest.mark.skipif(not can_compile("auto"), reason="there is no C++ compiler")

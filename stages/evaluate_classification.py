@@ -3,6 +3,7 @@
 from gpt2.adapters.classifier import load
 from gpt2.classification.evaluate import evaluate
 from gpt2.common.files import read_json, read_jsonl, write_csv, write_json, write_jsonl
+from gpt2.runtime.device import micro_batch_by_shape
 from gpt2.runtime.world import world
 from gpt2.tokenizer.tokenizer import Tokenizer
 from stages.stage import Stage, run
@@ -19,7 +20,9 @@ def main(stage: Stage) -> None:
             labels,
             read_jsonl(data / "train.jsonl"),
             read_jsonl(data / "test.jsonl"),
-            batch_size=stage.machine.micro_batch_size,
+            batch_size=micro_batch_by_shape(
+                stage.machine.micro_batch_size, model.transformer.config.block_size, here.device
+            ),
             seed=stage.param("seed"),
         )
     training = read_json(stage.dep("reports/classification/training.json"))

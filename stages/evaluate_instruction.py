@@ -3,6 +3,7 @@
 from gpt2.common.files import read_json, read_jsonl, write_json, write_jsonl
 from gpt2.instruction.evaluate import evaluate
 from gpt2.model.checkpoint import load_with_tokenizer
+from gpt2.runtime.device import micro_batch_by_shape
 from gpt2.runtime.world import world
 from stages.stage import Stage, run
 
@@ -19,7 +20,7 @@ def main(stage: Stage) -> None:
             read_jsonl(data),
             stage.param("responses"),
             source=str(data),
-            batch_size=stage.machine.micro_batch_size,
+            batch_size=micro_batch_by_shape(stage.machine.micro_batch_size, tuned.config.block_size, here.device),
             seed=stage.param("seed"),
             world=here,
         )

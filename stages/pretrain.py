@@ -21,7 +21,7 @@ from stages.stage import Stage, run
 
 
 def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer]:
-    """Opens and verifies the inputs: model, training and validation data, tokenizer."""
+    """Opens the inputs: model, training and validation data, tokenizer."""
     tokens, init = stage.dep("data/tokens"), stage.param("train.init")
     tokenizer = Tokenizer.load(stage.dep("data/tokenizer"))
     if init == "gpt2":
@@ -38,8 +38,9 @@ def inputs(stage: Stage) -> tuple[GPT, TokenWindows, TokenWindows, Tokenizer]:
 @errors.record  # puts the traceback of a crash into torchrun's report
 def main(stage: Stage) -> None:
     model, train_data, val_data, tokenizer = inputs(stage)
-    constant_phase = ConstantPhase(stage)
     with world(stage.machine.device) as here:
+        stage.share(here.from_main)
+        constant_phase = ConstantPhase(stage)
         done = pretrain(
             model,
             train_data,
@@ -80,4 +81,4 @@ def made_from(stage: Stage) -> list[dict]:
 
 
 if __name__ == "__main__":
-    run("pretrain", main, launched=True, check=inputs)
+    run("pretrain", main, launched=True)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from functools import reduce
 from itertools import count
@@ -19,11 +20,11 @@ from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
-from gpt2.common.errors import InputError
-from gpt2.common.files import NO_ROOM, sha256
+from gpt2.common.errors import InputError, is_out_of_memory
+from gpt2.common.files import NO_ROOM, sha256, write_text
 from gpt2.common.mappings import flat
 from gpt2.common.processes import die_with_parent, end_job, run_job
-from gpt2.config.params import MachineParams
+from gpt2.config.params import MachineParams, Params
 from stages import PARENT
 from stages.params import declares, read_params, read_yaml
 
@@ -31,6 +32,7 @@ from stages.params import declares, read_params, read_yaml
 REFUSED = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 IGNORED = {"__pycache__", ".gitignore"}  # .dvcignore has the same names
+SECONDS = ".scratch/seconds"  # how long each stage took, for stages/plan.py
 CODE = ("gpt2/", "stages/", "requirements.txt")  # deps that are not data: unfinished work survives a change
 
 
@@ -38,8 +40,9 @@ class Stage:
     """A stage of `dvc.yaml` while it runs: a context manager that puts the outs in place when its body succeeds.
 
     The constructor validates all params and requires all deps: InputError names the first that is wrong or missing.
-    Under a launcher each process has a Stage; only rank 0 locks, writes and finishes. While the stage runs, `values`
-    holds the declared params by dotted name, and `data` and `code` hold the hash of each file of its deps.
+    Under a launcher each process has a Stage; only rank 0 hashes the deps, locks, writes and finishes, and the others
+    get the following from `share`. While the stage runs, `values` holds the declared params by dotted name, `data` and
+    `code` hold the hash of each file of its deps, and `scratch` is the folder of its unfinished work.
     """
 
     def __init__(self, name: str):
@@ -47,7 +50,7 @@ class Stage:
         self._params = read_params()
         spec = read_yaml(Path("dvc.yaml"))["stages"][name]
         self.declared_params = spec.get("params", [])
-        self.declared_deps = [Path(self._interpolated(dep)) for dep in spec.get("deps", [])]
+        self.declared_deps = [Path(interpolated(dep, self._params)) for dep in spec.get("deps", [])]
         outs = [out for kind in ("outs", "metrics", "plots") for out in spec.get(kind, [])]
         self.declared_outs = [Path(out if isinstance(out, str) else next(iter(out))) for out in outs]
         self.main = os.environ.get("RANK", "0") == "0"
@@ -56,16 +59,18 @@ class Stage:
             self.dep(str(dep))
 
     def __enter__(self) -> "Stage":
+        if not self.main:
+            return self
+        self._began = time.monotonic()
         self._stats, self._inputs = self._read_stats(), self._read_inputs()
         self.values, self.data, self.code = self._inputs
         self.scratch = root() / ".scratch" / self.name / key_of(self.values, self.data)
-        if self.main:
-            self._lock()
-            self._staging = self.scratch / "outs"
-            shutil.rmtree(self._staging, ignore_errors=True)
-            for out in self.declared_outs:
-                staged = self._staging / out
-                (staged.parent if out.suffix else staged).mkdir(parents=True, exist_ok=True)
+        self._lock()
+        self._staging = self.scratch / "outs"
+        shutil.rmtree(self._staging, ignore_errors=True)
+        for out in self.declared_outs:
+            staged = self._staging / out
+            (staged.parent if out.suffix else staged).mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
@@ -75,9 +80,15 @@ class Stage:
             if kind is None:
                 self._finish()
                 discard(self.scratch, self._scratch_lock)
+                write_text(root() / SECONDS / self.name, f"{time.monotonic() - self._began:.0f}\n")
         finally:
             shutil.rmtree(self._staging, ignore_errors=True)
             self._scratch_lock.release()
+
+    def share(self, from_main: Callable) -> None:
+        """Gives every process what only rank 0 has read. `from_main`: see World."""
+        own = (self.values, self.data, self.code, self.scratch) if self.main else None
+        self.values, self.data, self.code, self.scratch = from_main(own)
 
     def key(self) -> str:
         """The name of the folder of unfinished work that a run of this stage would resume now."""
@@ -117,10 +128,6 @@ class Stage:
         self._live.append(Path(path))
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         return Path(path)
-
-    def _interpolated(self, path: str) -> str:
-        """Replaces each ${param} in a path, as DVC does."""
-        return re.sub(r"\$\{([\w.]+)\}", lambda match: str(reduce(getattr, match[1].split("."), self._params)), path)
 
     def _lock(self) -> None:
         """Locks the scratch directory. Raises InputError if another process runs this stage in this repository.
@@ -180,6 +187,16 @@ class Stage:
         return values, {file: hash for file, hash in hashes.items() if file not in code}, code
 
 
+def interpolated(path: str, params: Params) -> str:
+    """Replaces each ${param} in a path, as DVC does."""
+    return re.sub(r"\$\{([\w.]+)\}", lambda match: str(reduce(getattr, match[1].split("."), params)), path)
+
+
+def seconds_of_stages() -> dict[str, int]:
+    """How long each stage took when it last succeeded here, by name. A stage that resumed counts from there on."""
+    return {path.name: int(path.read_text()) for path in (root() / SECONDS).glob("*")}
+
+
 def key_of(values: dict[str, object], data: dict[str, str]) -> str:
     """The name of the folder of unfinished work, which depends on params and data alone and not on code."""
     return hashlib.sha256(repr((values, data)).encode()).hexdigest()[:16]
@@ -211,17 +228,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def run(
-    name: str,
-    main: Callable[[Stage], None],
-    *,
-    launched: bool = False,
-    check: Callable[[Stage], object] | None = None,
-) -> None:
+def run(name: str, main: Callable[[Stage], None], *, launched: bool = False) -> None:
     """Runs a stage as a command. A user's mistake ends in one line on standard error and exit status 1.
 
-    `launched`: the stage calls `check` and runs the command `machine.launcher`, such as torchrun, which starts
-    processes that run the stage with --worker. Those call `main`.
+    `launched`: the stage runs the command `machine.launcher`, such as torchrun, which starts processes that run the
+    stage with --worker. Those call `main`.
     """
     parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=sys.modules["__main__"].__doc__)
     if launched:
@@ -235,13 +246,16 @@ def run(
             raise InputError(f"expected one process, not {os.environ['WORLD_SIZE']}: start it without a launcher")
         stage = Stage(name)
         if launched and not worker:
-            check(stage)
             _launch(stage)
         else:
             with stage:
                 main(stage)
     except InputError as error:
         _end(f"{name}: {error}")
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        _end(f"{name}: the memory of the GPU is full: lower machine.micro_batch_size, or set machine.device to cpu")
     except OSError as error:
         if error.errno not in REFUSED and not isinstance(error, shutil.Error):  # shutil.Error: of shutil.move
             raise

@@ -45,7 +45,7 @@ def padded(texts: list[list[int]], pad: int) -> Tensor:
     return nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in texts], batch_first=True, padding_value=pad)
 
 
-@torch.no_grad()  # not inference_mode: see autocast_dtype
+@torch.no_grad()  # not inference_mode: see autocast
 def predict(model: GPTClassifier, texts: list[list[int]], batch_size: int) -> np.ndarray:
     """Log-probabilities (n, K) of texts of token ids, in float32; texts of similar length share a batch."""
     model.eval()
@@ -82,16 +82,16 @@ def load(directory: Path) -> tuple[GPTClassifier, list[str]]:
     there is no checkpoint or it has no classification head.
     """
     config, raw = checkpoint.read_config(directory)
-    state = checkpoint.from_hf(checkpoint.read_state(directory))
+    state, weights = checkpoint.from_hf(checkpoint.read_state(directory)), checkpoint.weights_path(directory)
     head = state.pop("score.weight", None)
     if head is None:
-        raise InputError(
-            f"{directory}: no classifier: its {checkpoint.weights_path(directory).name} has no tensor score.weight"
-        )
+        raise InputError(f"{directory}: no classifier: its {weights.name} has no tensor score.weight")
     path = directory / "config.json"
     check_settings(path, raw, {"problem_type": (None, "single_label_classification")})
-    if len(head) < 2:
-        raise InputError(f"{directory}: its head has {len(head)} label: expected at least two, of which one is right")
+    if head.ndim != 2 or len(head) < 2:
+        shape = f"{tuple(head.shape)}, expected one row per label and at least two labels"
+        raise InputError(f"{weights}: tensor score.weight has shape {shape}")
+    checkpoint.check_depth(config, state, weights)
     pad, names = raw.get("pad_token_id"), raw.get("id2label") or {}
     pad = config.vocab_size - 1 if pad is None else pad
     if not (isinstance(pad, int) and 0 <= pad < config.vocab_size):
@@ -101,5 +101,5 @@ def load(directory: Path) -> tuple[GPTClassifier, list[str]]:
     with torch.device("meta"):  # the parameters come from the file
         model = GPTClassifier(GPT(config), len(head), pad)
     state = {f"transformer.{name}": tensor for name, tensor in state.items()} | {"score.weight": head}
-    checkpoint.load_state(model, state, checkpoint.weights_path(directory))
+    checkpoint.load_state(model, state, weights)
     return model.eval(), [names.get(str(number), f"LABEL_{number}") for number in range(len(head))]

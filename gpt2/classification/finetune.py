@@ -20,7 +20,8 @@ from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.training.card import Card, Metric, shape
 from gpt2.training.history import History
 from gpt2.training.optim import fine_tuning
-from gpt2.training.trainer import Trainer, trainable_parameters
+from gpt2.training.trainer import Trainer
+from gpt2.training.work import trainable_parameters
 
 CODE = """\
 from transformers import pipeline
@@ -71,7 +72,7 @@ def finetune(
         seed=seed,
         scratch=scratch,
         code=code,
-        evaluate=lambda model, batch_size: loss_and_accuracy(model, val, batch_size),
+        evaluate=lambda model, batch_size: loss_and_accuracy(model, val, batch_size, world),
         log=log,
         keep_best=True,
         patience=params.patience,
@@ -122,8 +123,14 @@ def freeze(model: GPTClassifier, params: ClassificationParams) -> None:
         body.h[-params.last_blocks :].requires_grad_(True)  # every block, if the model has no more
 
 
-def loss_and_accuracy(model: GPTClassifier, data: LabeledTexts, batch_size: int) -> dict[str, float]:
-    """Mean loss in nats per text, and the share of texts whose label is predicted correctly."""
-    log_probs = predict(model, data.ids, batch_size)  # (n, K)
-    correct = log_probs.argmax(axis=1) == data.labels
-    return {"loss": -float(log_probs[np.arange(len(data)), data.labels].mean()), "accuracy": float(correct.mean())}
+def loss_and_accuracy(model: GPTClassifier, data: LabeledTexts, batch_size: int, world: World) -> dict[str, float]:
+    """Mean loss in nats per text, and the share of texts whose label is predicted correctly.
+
+    The processes share the work: each predicts m of the texts.
+    """
+    mine = slice(world.rank, None, world.size)
+    log_probs, labels = predict(model, data.ids[mine], batch_size), data.labels[mine]  # (m, K), (m,)
+    nats = -log_probs[np.arange(len(labels)), labels].sum(dtype=np.float64)
+    correct = (log_probs.argmax(axis=1) == labels).sum()
+    loss, accuracy = (total / len(data) for total in world.sum([float(nats), float(correct)]))
+    return {"loss": loss, "accuracy": accuracy}

@@ -17,7 +17,8 @@ from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.training.card import Card, Metric, shape
 from gpt2.training.history import History
 from gpt2.training.optim import fine_tuning
-from gpt2.training.trainer import Trainer, trainable_parameters
+from gpt2.training.trainer import Trainer
+from gpt2.training.work import trainable_parameters
 
 CODE = """\
 from transformers import pipeline

@@ -13,7 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gpt2.common.errors import InputError
 from gpt2.instruction.alpaca import exchanges
-from gpt2.model.gpt import GPT, IGNORE, summed_cross_entropy
+from gpt2.model.gpt import GPT
+from gpt2.model.loss import IGNORE, linear_cross_entropy
 from gpt2.runtime.world import World
 from gpt2.tokenizer.tokenizer import Tokenizer
 from gpt2.training.loss import mean_loss
@@ -59,6 +60,7 @@ class Responses:
         if not self.samples:
             raise InputError(f"{where}: contains no example that fits the model's context of {block_size} tokens")
         self.lengths = np.array([len(ids) for ids, _ in self.samples])
+        self.scored = np.array([len(targets) - targets.count(IGNORE) for _, targets in self.samples])
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -75,7 +77,7 @@ class Responses:
 
     def targets(self, ids: np.ndarray) -> int:
         """The scored tokens, including the end of each response."""
-        return sum(len(self.samples[i][1]) - self.samples[i][1].count(IGNORE) for i in ids)
+        return int(self.scored[ids].sum())
 
 
 class ResponseModel(nn.Module):
@@ -90,10 +92,10 @@ class ResponseModel(nn.Module):
         targets = targets.flatten()
         scored = (targets != IGNORE).nonzero().squeeze(1)  # (S,); forces a GPU-host sync
         hidden = self.model.hidden(idx).flatten(0, 1).index_select(0, scored)  # (S, C)
-        return summed_cross_entropy(self.model.logits(hidden, aligned=hidden.is_cuda), targets[scored])
+        return linear_cross_entropy(hidden, self.model.wte.weight, targets[scored])
 
 
-@torch.no_grad()  # not inference_mode: see autocast_dtype
+@torch.no_grad()  # not inference_mode: see autocast
 def losses(model: ResponseModel, data: Responses, batch_size: int, world: World) -> dict[str, float]:
     """Mean loss of the responses in nats per token, and the same in bits per byte of their text."""
     loss = mean_loss(model, data, batch_size, world)

@@ -10,7 +10,7 @@ from gpt2.adapters.classifier import GPTClassifier, predict, save
 from gpt2.classification.finetune import Classified, finetune, freeze
 from gpt2.config.params import ClassificationParams
 from gpt2.training.optim import learning_rate
-from tests.small import CLASSIFICATION, RUN, byte_tokenizer, small_model
+from tests.small import ALONE, CLASSIFICATION, RUN, byte_tokenizer, small_model
 
 LABELS = ["cold", "hot"]
 TOKENIZER = byte_tokenizer()
@@ -27,7 +27,7 @@ def classifier() -> GPTClassifier:
     return GPTClassifier(small_model(vocab_size=257, dropout=0.0), len(LABELS), TOKENIZER.eot).eval()
 
 
-def finetuned(scratch, train=TRAIN, **changes) -> Classified:
+def finetuned(scratch, train=TRAIN, world=ALONE, **changes) -> Classified:
     """A small model that learned to distinguish the rows."""
     return finetune(
         small_model(vocab_size=257, dropout=0.0),
@@ -37,7 +37,7 @@ def finetuned(scratch, train=TRAIN, **changes) -> Classified:
         params(**changes),
         seed=0,
         scratch=scratch,
-        **RUN,
+        **{**RUN, "world": world},
     )
 
 

@@ -17,7 +17,7 @@ def params(**changes) -> InstructionParams:
     return InstructionParams(**{**optim, "lora": LORA, **changes})
 
 
-def tuned(scratch, **changes) -> Instructed:
+def tuned(scratch, world=ALONE, **changes) -> Instructed:
     """A small model, tuned on the rows."""
     return finetune(
         small_model(vocab_size=257, block_size=BLOCK, dropout=0.0),
@@ -27,7 +27,7 @@ def tuned(scratch, **changes) -> Instructed:
         source=scratch,
         seed=0,
         scratch=scratch,
-        **RUN,
+        **{**RUN, "world": world},
     )
 
 

@@ -11,7 +11,7 @@ from gpt2.common.errors import InputError
 from gpt2.instruction.alpaca import exchanges, prompt
 from gpt2.instruction.responses import ResponseModel, Responses, losses
 from gpt2.model import checkpoint
-from gpt2.model.gpt import IGNORE
+from gpt2.model.loss import IGNORE
 from tests.instruction.rows import BLOCK, LONG, ROWS, TOKENIZER
 from tests.small import ALONE, small_model
 

@@ -27,6 +27,8 @@ data:
 classification:
   trainable: lora
   patience: 1
+machine:
+  launcher: python
 """
 
 

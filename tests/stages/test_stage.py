@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpt2.common.errors import InputError
-from stages.stage import Stage, run
+from stages.stage import Stage, run, seconds_of_stages
 from tests.conftest import ROOT
 
 DVC = """
@@ -49,6 +49,16 @@ def test_outs_appear_when_the_stage_succeeds_and_replace_old_ones(repo):
             write_outs(stage, text)
         assert (repo / "out" / "tokens" / "0.npy").read_text() == text == (repo / "out" / "metrics.json").read_text()
         assert not stage.scratch.exists()
+
+
+def test_only_success_records_how_long_a_stage_took(repo):
+    with pytest.raises(RuntimeError), Stage("demo"):
+        raise RuntimeError
+    assert seconds_of_stages() == {}
+    with Stage("demo") as stage:
+        write_outs(stage)
+        stage._began -= 70
+    assert 70 <= seconds_of_stages()["demo"] < 100
 
 
 def test_a_failure_leaves_old_outs_and_checkpoints_alone(repo):
@@ -133,7 +143,7 @@ def test_an_edit_of_an_undeclared_param_or_of_nothing_does_no_harm(repo):
     [
         ("params.yaml", "seed: 1337", "seed: 1", False),
         ("params.yaml", "n_layer: 4", "n_layer: 5", True),  # not declared
-        ("params.yaml", "micro_batch_size: 16", "micro_batch_size: 1", True),  # how, and not what
+        ("params.yaml", "micro_batch_size: auto", "micro_batch_size: 1", True),  # how, and not what
         ("text/a.txt", "a", "b", False),
         ("stages/code.py", "a", "b", True),
     ],
@@ -156,6 +166,21 @@ def test_two_processes_cannot_run_the_same_stage_at_once(repo):
         with pytest.raises(InputError, match="another process is running this stage"), Stage("demo"):
             pass
         write_outs(stage)
+
+
+def test_rank_0_alone_reads_the_inputs_and_tells_the_others(repo, monkeypatch):
+    with Stage("demo") as first:
+        monkeypatch.setenv("RANK", "1")
+        with Stage("demo") as second:
+            sent = []
+            first.share(lambda own: sent.append(own) or own)
+            (repo / "text" / "a.txt").unlink()
+            second.share(lambda own: own or sent[0])
+            assert (second.values, second.data, second.code) == (first.values, first.data, first.code)
+            assert second.scratch == first.scratch and first.data.keys() == {"text/a.txt"}
+        (repo / "text" / "a.txt").write_text("a")
+        write_outs(first)
+    assert (repo / "out" / "metrics.json").exists()
 
 
 def test_experiments_in_copies_can_run_the_same_stage_at_once(repo, tmp_path_factory, monkeypatch):

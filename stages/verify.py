@@ -25,7 +25,7 @@ THROUGHPUT = "reports/pretrain/throughput.json"
 MACHINE = (THROUGHPUT, "reports/index.html")  # differ from run to run: the measured speed, and the page that shows it
 
 # Facts of THROUGHPUT. Runs in which the first are equal must have the same bits.
-CONDITIONS = ("device", "processes", "threads", "precision", "compiled", "micro_batch_size")
+CONDITIONS = ("device", "processes", "threads", "precision", "compiled", "recompute", "micro_batch_size")
 CHANGED, MIXED = "code_changed_at_step", "conditions_changed_at_step"
 
 EXACT = ("data/raw", "data/tokenizer", "data/tokens", "data/models/gpt2")  # text, tokens, copies: no rounding in them
@@ -105,13 +105,17 @@ def read_committed(path: str) -> bytes:
     return done.stdout
 
 
-def check_up_to_date(order: Iterable[str]) -> None:
-    """Raises InputError that names the first stage whose record in dvc.lock is out of date."""
+def stale_stages(order: Iterable[str]) -> list[str]:
+    """The stages whose record in dvc.lock is out of date."""
     done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True)
     if done.returncode:
         raise InputError(f"dvc status: {_first_line(done.stderr or done.stdout)}")
-    stale = [stage for stage in order if stage in json.loads(done.stdout)]
-    if stale:
+    return [stage for stage in order if stage in json.loads(done.stdout)]
+
+
+def check_up_to_date(order: Iterable[str]) -> None:
+    """Raises InputError that names the first stage whose record in dvc.lock is out of date."""
+    if stale := stale_stages(order):
         raise InputError(f"{stale[0]} is out of date (`dvc status` lists the changes): run `dvc repro` first")
 
 

@@ -14,6 +14,7 @@ The time includes tokenization, and starts after a few warm-up examples. In floa
 """
 
 import argparse
+import copy
 import os
 import sys
 import time
@@ -24,14 +25,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
+from benchmarks.train import DEVICE, in_transformers, initial
 from gpt2.common.progress import bar
 from gpt2.evaluation.hellaswag import Example, read, score
-from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import openai_config
-from gpt2.runtime.device import choose_device
+from gpt2.runtime.precision import DTYPES, computing
 from gpt2.runtime.world import world
 from gpt2.tokenizer.tokenizer import Tokenizer
 
@@ -39,33 +40,26 @@ WARMUP = 8  # examples
 TOLERANCE = 1e-3  # nats per ending
 
 
-def initial() -> GPT:
-    """The weights that all competitors use."""
-    torch.manual_seed(0)
-    return GPT(openai_config("gpt2")).eval()
-
-
-def ours(examples: list[Example], tokenizer: Tokenizer, dtype: torch.dtype) -> tuple[list[list[float]], float]:
+def ours(model: GPT, examples: list[Example], tokenizer: Tokenizer, precision: str) -> tuple[list[list[float]], float]:
     """Returns the log-likelihoods of the endings, and the seconds that scoring took."""
     with world() as here:
-        model = initial().to(here.device)
-        with torch.autocast(here.device.type, dtype, enabled=dtype != torch.float32):
+        model = copy.deepcopy(model).to(here.device)
+        with computing(precision, here.device):
             score(model, tokenizer, examples[:WARMUP], "completion", here)
             began = time.perf_counter()
             _, results = score(model, tokenizer, examples, "completion", here)
     return [result["log_likelihoods"] for result in results], time.perf_counter() - began
 
 
-def transformers(examples: list[Example], tokenizer: Tokenizer, dtype: torch.dtype) -> tuple[list[list[float]], float]:
+def transformers(
+    model: GPT, examples: list[Example], tokenizer: Tokenizer, precision: str
+) -> tuple[list[list[float]], float]:
     """Does the same in a loop over the examples."""
-    device = choose_device()
-    model = GPT2LMHeadModel(GPT2Config()).eval()
-    model.load_state_dict(checkpoint.to_hf(initial().state_dict()), strict=False)
-    model.to(device, dtype)
+    theirs = in_transformers(model).eval().to(DEVICE, DTYPES[precision])
     for example in examples[:WARMUP]:
-        rows_of(model, tokenizer, example)
+        rows_of(theirs, tokenizer, example)
     began = time.perf_counter()
-    scores = [rows_of(model, tokenizer, example).tolist() for example in bar(examples)]
+    scores = [rows_of(theirs, tokenizer, example).tolist() for example in bar(examples)]
     return scores, time.perf_counter() - began
 
 
@@ -82,19 +76,18 @@ def rows_of(model: GPT2LMHeadModel, tokenizer: Tokenizer, example: Example) -> T
     return -(losses.view(len(rows), -1) * scored[:, 1:].to(model.device)).sum(dim=1)
 
 
-COMPETITORS = {  # in this order, because `world` in ours changes torch's settings
-    "transformers, float32": partial(transformers, dtype=torch.float32),
-    "transformers, bfloat16": partial(transformers, dtype=torch.bfloat16),
-    "ours, float32": partial(ours, dtype=torch.float32),
-    "ours, bfloat16": partial(ours, dtype=torch.bfloat16),
+COMPETITORS = {
+    f"{competitor.__name__}, {precision}": partial(competitor, precision=precision)
+    for competitor in (transformers, ours)
+    for precision in ("float32", "bfloat16")
 }
 
 
 def compare(path: Path, count: int) -> None:
     """Prints a line per competitor: its speed, the speedup of ours in bfloat16 over it, and how far its scores and
     predictions are from those of the float32 loop."""
-    examples, tokenizer = read(path)[:count], Tokenizer.gpt2()
-    results = {name: competitor(examples, tokenizer) for name, competitor in COMPETITORS.items()}
+    examples, tokenizer, model = read(path)[:count], Tokenizer.gpt2(), initial(openai_config("gpt2")).eval()
+    results = {name: competitor(model, examples, tokenizer) for name, competitor in COMPETITORS.items()}
     fastest, reference = results["ours, bfloat16"][1], torch.tensor(results["transformers, float32"][0])
     print(f"{'':24}{'examples/s':>12}{'ours is':>10}{'difference':>12}{'predictions':>13}")
     n = len(examples)  # the file may hold fewer than count

@@ -9,6 +9,7 @@ Each competitor trains alone in a process of its own, one after the other, on th
 without dropout all must find the same first loss. A step is forward, backward, clipping and fused AdamW:
 
 - ours: what the stage pretrain runs (gpt2.training.trainer.Trainer; bfloat16 and torch.compile where they can be had);
+- ours, Muon: the same with Muon in place of AdamW (in benchmarks.gpu only);
 - transformers, float32: GPT2LMHeadModel as it comes;
 - transformers, bfloat16: the same under autocast;
 - transformers, compiled: the same under autocast and torch.compile;
@@ -50,33 +51,40 @@ from gpt2.model.openai import openai_config
 from gpt2.pretraining.pretrain import flops_per_token
 from gpt2.runtime.device import can_compile, choose_device, device_name, peak_memory
 from gpt2.runtime.world import world
-from gpt2.training.trainer import Trainer, trainable_parameters
+from gpt2.training.trainer import Trainer
+from gpt2.training.work import trainable_parameters
 
 LR, CLIP, WARMUP = 1e-4, 1.0, 2
 LORA = LoRAParams(rank=8, alpha=16.0, targets=["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"])
 DEVICE = choose_device()
 
 
-class RandomTokens:
-    """The same random sequences again and again; remembers when each step began."""
+class Sequences:
+    """Sequences of tokens (N, T + 1); remembers when each batch was read, which is once per step."""
 
     lengths = None
 
-    def __init__(self, config: GPTConfig, batch_size: int):
-        ids = np.random.default_rng(0).integers(config.vocab_size, size=(batch_size, config.block_size + 1))
-        self.tokens, self.began = torch.from_numpy(ids), []
+    def __init__(self, tokens: Tensor):
+        self.tokens, self.began = tokens, []
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def batch(self, ids: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Inputs and targets (B, T), always in the same order."""
+        """Inputs and targets (B, T)."""
         self.began.append(time.perf_counter())
-        return self.tokens[:, :-1], self.tokens[:, 1:]
+        tokens = self.tokens[torch.from_numpy(ids)]
+        return tokens[:, :-1], tokens[:, 1:]
 
     def targets(self, ids: np.ndarray) -> int:
         """Every position is scored."""
         return len(ids) * (self.tokens.size(1) - 1)
+
+
+def random_tokens(config: GPTConfig, batch_size: int) -> Tensor:
+    """The sequences that all competitors train on in every step, (B, T + 1)."""
+    ids = np.random.default_rng(0).integers(config.vocab_size, size=(batch_size, config.block_size + 1))
+    return torch.from_numpy(ids)
 
 
 def initial(config: GPTConfig) -> GPT:
@@ -95,12 +103,24 @@ def in_transformers(model: GPT) -> GPT2LMHeadModel:
 # --- the competitors: configuration, data, steps -> losses, share of the parameters that train ----------------------
 
 
-def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> tuple[list[float], float]:
-    """The training loop of the stage pretrain."""
-    B = len(data)
+def ours(
+    config: GPTConfig,
+    data: Sequences,
+    steps: int,
+    *,
+    batch_size: int | None = None,
+    adapters: bool = False,
+    optimizer: str = "adamw",
+    precision: str = "auto",
+    compile: bool = True,
+    device: str = "auto",
+) -> tuple[list[float], float]:
+    """The training loop of the stage pretrain, without checkpoints. `batch_size`: by default all of the data."""
+    B = batch_size or len(data)
     params = OptimParams(
         steps=steps,
         batch_size=B,
+        optimizer=optimizer,
         schedule="wsd",
         lr=LR,
         min_lr_rate=1.0,
@@ -109,12 +129,13 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> t
         weight_decay=0.01,
         beta2=0.999,
         grad_clip=CLIP,
+        precision=precision,
         eval_every=steps,
     )
     model = initial(config)
     if adapters:
         add_lora(model, LORA)
-    with world() as here, tempfile.TemporaryDirectory() as scratch:
+    with world(device) as here, tempfile.TemporaryDirectory() as scratch:
         run = Trainer(
             model,
             data,
@@ -126,14 +147,15 @@ def ours(config: GPTConfig, data: RandomTokens, steps: int, adapters: bool) -> t
             code={},
             evaluate=lambda model, batch_size: {"loss": 0.0},
             log=lambda split, row: None,
-            compile=True,
+            compile=compile,
         )
+        run.checkpoints.write = lambda path, state: None  # it would take as long as many steps
         return [row["loss"] for row in run.fit().train], trainable_parameters(model)["trainable_share"]
 
 
 def transformers(
     config: GPTConfig,
-    data: RandomTokens,
+    data: Sequences,
     steps: int,
     bfloat16: bool = False,
     compiled: bool = False,
@@ -164,11 +186,12 @@ def transformers(
 
 
 COMPETITORS = {
-    "ours": partial(ours, adapters=False),
+    "ours": ours,
     "transformers, float32": transformers,
     "transformers, bfloat16": partial(transformers, bfloat16=True),
     "transformers, compiled": partial(transformers, bfloat16=True, compiled=True),
 }
+MUON = {"ours, Muon": partial(ours, optimizer="muon")}
 WITH_ADAPTERS = {
     "ours, LoRA": partial(ours, adapters=True),
     "ours": COMPETITORS["ours"],
@@ -180,8 +203,8 @@ WITH_ADAPTERS = {
 def work(name: str, config: GPTConfig, batch_size: int, steps: int) -> dict:
     """Trains for some steps in this process: seconds of the median step, losses of all steps, peak of memory in MB, and
     the share of the parameters that train."""
-    data = RandomTokens(config, batch_size)
-    losses, share = (COMPETITORS | WITH_ADAPTERS)[name](config, data, steps)
+    data = Sequences(random_tokens(config, batch_size))
+    losses, share = (COMPETITORS | MUON | WITH_ADAPTERS)[name](config, data, steps)
     seconds = np.diff([*data.began, time.perf_counter()])[WARMUP:]
     memory = (peak_memory(DEVICE) or math.nan) / 1e6
     return {"seconds": median(seconds), "losses": losses, "memory": memory, "trained": share}

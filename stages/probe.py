@@ -108,6 +108,7 @@ if __name__ == "__main__":
     try:
         with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # progress, and losses of random tokens
             work(Path(sys.argv[1]))
+        os._exit(0)  # the end of several processes that used DDP can hang
     except InputError as error:
         end_job(str(error))
         sys.exit(str(error))

@@ -80,7 +80,10 @@ def work(directory: Path) -> None:
 
 
 def steps(params: Params, config: GPTConfig, directory: Path, here: World) -> Probe:
-    """Trains. The trainer, and with it DDP, is gone before the processes part; otherwise one of them may hang."""
+    """Trains and returns the figures.
+
+    Its trainer holds DDP, which must be gone before `world` ends the process group: otherwise a process hangs.
+    """
     by_shape = micro_batch_by_shape(params.machine.micro_batch_size, config.block_size, here.device)
     samples = here.size * (ON_GPU if here.device.type == "cuda" else by_shape)
     changes = {"steps": STEPS, "batch_size": min(samples, params.train.batch_size), "eval_every": STEPS}
@@ -108,7 +111,6 @@ if __name__ == "__main__":
     try:
         with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):  # progress, and losses of random tokens
             work(Path(sys.argv[1]))
-        os._exit(0)  # the end of several processes that used DDP can hang
     except InputError as error:
         end_job(str(error))
         sys.exit(str(error))

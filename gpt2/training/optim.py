@@ -8,6 +8,7 @@ from torch import nn
 
 from gpt2.common.errors import InputError
 from gpt2.config.params import FineTuneParams, OptimParams, RunParams
+from gpt2.training.muon import Muon
 
 BETA1 = 0.9  # AdamW: decay rate of the running mean of the gradient
 
@@ -28,55 +29,31 @@ def adamw(parameters: Iterable[nn.Parameter], params: OptimParams) -> torch.opti
 
 
 class MuonAdamW:
-    """Muon for the matrices of the blocks and AdamW for all other parameters, with the interface of one optimizer.
-
-    Muon (Jordan et al. 2024) steps along the momentum with all singular values set to about 1. Its steps are scaled to
-    the size of AdamW's (Liu et al. 2025, §2.2), so that the same learning rate and weight decay suit both. It
-    computes in bfloat16 whatever the precision of training, so it amplifies the rounding of gradients more than AdamW.
-    """
+    """Muon for the matrices of the blocks and AdamW for all other parameters, with the interface of one optimizer."""
 
     def __init__(self, trained: dict[str, nn.Parameter], params: OptimParams):
         """`trained`: parameters by name. Raises InputError if none is a matrix of a block."""
         parts = {name: n for name in trained for end, n in HIDDEN.items() if name.endswith(end)}
         if not parts:
             raise InputError("optimizer = 'muon': no matrix of a block is trained here; use adamw")
-        # Each weight with its matrices. They are views, so that Muon's updates change the model.
-        self.hidden = [
-            (trained[name], [nn.Parameter(view) for view in trained[name].detach().chunk(n)])
-            for name, n in parts.items()
-        ]
-        self.whole = {"params": [weight for weight, _ in self.hidden], "lr": params.lr}
-        self.muon = torch.optim.Muon(
-            [matrix for _, matrices in self.hidden for matrix in matrices],
-            lr=params.lr,
-            weight_decay=params.weight_decay,
-            momentum=0.95,
-            nesterov=True,
-            adjust_lr_fn="match_rms_adamw",
-        )
+        self.muon = Muon({trained[name]: n for name, n in parts.items()}, params.lr, params.weight_decay)
         self.adamw = adamw((parameter for name, parameter in trained.items() if name not in parts), params)
 
     @property
     def param_groups(self) -> list[dict]:
-        """The parameters of the model, whose gradients GradScaler unscales, and their learning rates."""
-        return [self.whole, *self.adamw.param_groups]
+        """The parameters, whose gradients GradScaler unscales, and their learning rates."""
+        return [self.muon.group, *self.adamw.param_groups]
 
     def step(self) -> None:
         """Updates the model from the gradients of its parameters."""
-        for group in self.muon.param_groups:
-            group["lr"] = self.whole["lr"]
-        for weight, matrices in self.hidden:
-            for matrix, grad in zip(matrices, weight.grad.chunk(len(matrices)), strict=True):
-                matrix.grad = grad
         self.muon.step()
         self.adamw.step()
 
     def zero_grad(self) -> None:
         """Frees the gradients."""
-        for weight, _ in self.hidden:
-            weight.grad = None
-        self.muon.zero_grad()
-        self.adamw.zero_grad()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def state_dict(self) -> dict:
         """The state as plain dicts, lists and tensors."""

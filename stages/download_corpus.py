@@ -10,9 +10,8 @@ def main(stage: Stage) -> None:
     params = stage.param("data.corpus")
     out = stage.out("data/raw/corpus")
     if params.source == "docstrings":
-        docstrings = stage.param("docstrings")
-        documents, skipped = read_documents(docstrings)
-        write_corpus(out, corpus_rows(documents), docstrings.packages, skipped)
+        documents, origin, skipped = read_documents(stage.dep("data/raw/docstrings"))
+        write_corpus(out, corpus_rows(documents), origin, skipped)
     else:
         write_parts(params, stage.dep("data/local/corpus"), out)
 

@@ -1,9 +1,8 @@
 """Stage download_hellaswag: contexts with four endings: HellaSwag's, or sentences of held-out docstrings."""
 
 from gpt2.common.files import write_json, write_jsonl
-from gpt2.sources.docstrings import packages
 from gpt2.sources.docstrings.completions import completion_rows
-from gpt2.sources.docstrings.documents import read_documents
+from gpt2.sources.docstrings.documents import read_documents, rows_manifest
 from gpt2.sources.hellaswag import read_completions
 from stages.stage import Stage, run
 
@@ -11,9 +10,9 @@ from stages.stage import Stage, run
 def main(stage: Stage) -> None:
     params = stage.param("data.hellaswag")
     if params.source == "docstrings":
-        docstrings = stage.param("docstrings")
-        rows = completion_rows(read_documents(docstrings)[0], params)
-        manifest = packages.manifest(docstrings.packages, {"val": rows})
+        documents, origin, _ = read_documents(stage.dep("data/raw/docstrings"))
+        rows = completion_rows(documents, params)
+        manifest = rows_manifest(origin, {"val": rows})
     else:
         rows, manifest = read_completions(params, stage.dep("data/local/hellaswag"))
     out = stage.out("data/raw/hellaswag")

@@ -1,8 +1,7 @@
 """Stage download_instructions: instructions with their answers, or functions with summaries from their docstrings."""
 
 from gpt2.common.files import write_json, write_jsonl
-from gpt2.sources.docstrings import packages
-from gpt2.sources.docstrings.documents import read_documents
+from gpt2.sources.docstrings.documents import read_documents, rows_manifest
 from gpt2.sources.docstrings.instructions import instruction_rows
 from gpt2.sources.labeled import read_instructions
 from stages.stage import Stage, run
@@ -11,9 +10,9 @@ from stages.stage import Stage, run
 def main(stage: Stage) -> None:
     params = stage.param("data.instructions")
     if params.source == "docstrings":
-        docstrings = stage.param("docstrings")
-        rows = instruction_rows(read_documents(docstrings)[0], params)
-        manifest = packages.manifest(docstrings.packages, rows)
+        documents, origin, _ = read_documents(stage.dep("data/raw/docstrings"))
+        rows = instruction_rows(documents, params)
+        manifest = rows_manifest(origin, rows)
     else:
         rows, manifest = read_instructions(params, stage.dep("data/local/instructions"))
     out = stage.out("data/raw/instructions")

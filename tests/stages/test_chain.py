@@ -37,7 +37,7 @@ DOWNSTREAM = [
 def test_every_stage_ran_and_a_second_repro_does_nothing(chain):
     locked = YAML(typ="safe").load(chain.path / "dvc.lock")["stages"]
     declared = YAML(typ="safe").load(chain.path / "dvc.yaml")["stages"]
-    assert locked.keys() == declared.keys() and len(declared) == 17
+    assert locked.keys() == declared.keys() and len(declared) == 18
     assert "Running stage" not in chain.ok("dvc", "repro")
     assert "up to date" in chain.ok("dvc", "status")
 
@@ -129,13 +129,14 @@ def test_how_the_work_is_done_reruns_nothing(chain):
 
 
 def test_only_what_decides_a_result_makes_a_stage_stale(chain):
-    """Comments in code that samples, judges and words errors; weights that no stage trains from."""
-    for file in ("gpt2/generation/sampling.py", "gpt2/instruction/judge.py", "gpt2/common/errors.py"):
+    """Comments in code that samples, judges and words errors, and on packages; weights that no stage trains from."""
+    edited = ("gpt2/generation/sampling.py", "gpt2/instruction/judge.py", "gpt2/common/errors.py", "requirements.txt")
+    for file in edited:
         with open(chain.path / file, "a") as code:
             code.write("# a comment\n")
     stale = json.loads(chain.ok("dvc", "status", "--json")).keys()
     chain.restore()
-    assert stale == {"generate_samples", "evaluate_instruction", "evaluate_parity"}
+    assert stale == {"generate_samples", "evaluate_instruction", "evaluate_parity", "read_docstrings"}
     (chain.path / "data/models/gpt2/more").write_text("weights")
     stale = json.loads(chain.ok("dvc", "status", "--json")).keys()
     chain.restore()

@@ -42,6 +42,7 @@ def repository(tmp_path_factory) -> Repository:
     checkpoint.save(small_model(vocab_size=257, block_size=32), base)
     byte_tokenizer().save(base)
     write_json(base / "manifest.json", {"source": "local", "license": None})
+    write_json(repository.path / "data/raw/docstrings/manifest.json", {"source": "none"})
     return repository
 
 

@@ -4,7 +4,9 @@ The wrong endings are real sentences too: of about the length of the true one, f
 one not the first of their paragraph. All text comes from test documents.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
 from gpt2.common.errors import InputError
 from gpt2.config.data import HellaSwagDataParams
@@ -39,10 +41,11 @@ def completion_rows(documents: list[Document], params: HellaSwagDataParams) -> l
     empty. Hashes of document and ending decide which rows are kept, their order, and the place of the true ending.
     Raises InputError if the test documents hold too few sentences for a single row.
     """
-    pool = [candidate for document in documents if document.split == "test" for candidate in candidates(document)]
+    found = [candidate for document in documents if document.split == "test" for candidate in candidates(document)]
+    pool = Pool(found)
     rows: list[dict] = []
-    limit = params.max_examples or len(pool)
-    for candidate in sorted(pool, key=lambda candidate: candidate.draw("row")):
+    limit = params.max_examples or len(found)
+    for candidate in sorted(found, key=lambda candidate: candidate.draw("row")):
         if len(rows) == limit:
             break
         wrong = wrong_endings(candidate, pool)
@@ -72,11 +75,27 @@ def candidates(document: Document) -> list[Candidate]:
     return found
 
 
-def wrong_endings(candidate: Candidate, pool: list[Candidate]) -> list[str]:
+class Pool:
+    """Candidates by the length of their endings."""
+
+    def __init__(self, candidates: list[Candidate]):
+        self._by_length: dict[int, list[tuple[int, Candidate]]] = {}
+        for numbered in enumerate(candidates):
+            self._by_length.setdefault(len(numbered[1].ending), []).append(numbered)
+        self._longest = max(self._by_length, default=0)
+
+    def closest(self, length: int) -> Iterator[Candidate]:
+        """All candidates, those first whose endings are closest to `length`; equally close ones in their own order."""
+        for distance in range(max(length, self._longest) + 1):
+            lengths = {length - distance, length + distance}
+            near = [numbered for size in lengths for numbered in self._by_length.get(size, ())]
+            yield from (candidate for _, candidate in sorted(near, key=itemgetter(0)))
+
+
+def wrong_endings(candidate: Candidate, pool: Pool) -> list[str]:
     """The three endings of other documents that are closest in length, in an order drawn by their hashes."""
-    length = len(candidate.ending)
     chosen: list[Candidate] = []
-    for other in sorted(pool, key=lambda other: abs(len(other.ending) - length)):
+    for other in pool.closest(len(candidate.ending)):
         if len(chosen) == ENDINGS - 1:
             break
         if other.document != candidate.document and other.ending not in {candidate.ending, *(c.ending for c in chosen)}:

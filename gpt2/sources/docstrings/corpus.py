@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 
 from gpt2.common.files import replacing, size_and_hash, write_json
 from gpt2.sources.docstrings.documents import Document
-from gpt2.sources.docstrings.packages import origin
 
 COLUMNS = ("text", "split", "package", "name")
 FILE = "docstrings_00000.parquet"
@@ -22,11 +21,9 @@ def corpus_rows(documents: list[Document]) -> list[dict]:
     ]
 
 
-def write_corpus(directory: Path, rows: list[dict], packages: tuple[str, ...], skipped: list[str]) -> None:
-    """Writes the rows to parquet, and manifest.json: where they come from, the sizes of the splits, hashes.
-
-    `skipped`: modules of the packages that do not parse.
-    """
+def write_corpus(directory: Path, rows: list[dict], origin: dict, skipped: list[str]) -> None:
+    """Writes the rows to parquet, and manifest.json: the sizes of the splits, hashes, and `origin` and `skipped` as
+    `read_documents` returns them."""
     table = pa.Table.from_pylist(rows, schema=pa.schema([(column, pa.string()) for column in COLUMNS]))
     with replacing(directory / FILE) as temporary:
         pq.write_table(table, temporary)
@@ -36,7 +33,7 @@ def write_corpus(directory: Path, rows: list[dict], packages: tuple[str, ...], s
         words = sum(len(text.split()) for text in texts)
         splits[split] = {"documents": len(texts), "words": words, "characters": sum(map(len, texts))}
     manifest = {
-        **origin(packages),
+        **origin,
         "splits": splits,
         "skipped": skipped,
         "files": [{"file": FILE, **size_and_hash(directory / FILE), "rows": len(rows)}],

@@ -1,23 +1,15 @@
-"""The docstrings of installed packages as documents: deduplicated, split, and with evaluation kept apart from training.
+"""Documents of all splits in a directory: written once, and read by each data set that is made from docstrings."""
 
-An evaluation text shares no 13 consecutive words with the training texts, and if it is shorter, it does not occur whole
-in them. Test texts are kept apart from validation texts in the same way. This holds for the documents and for every
-text of every row that is made from them.
-"""
+from collections.abc import Sized
+from dataclasses import dataclass, fields
+from pathlib import Path
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import count
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from gpt2.common.errors import InputError
-from gpt2.config.data import DocstringsParams
-from gpt2.sources.docstrings.markup import sentences, unbroken
-from gpt2.sources.docstrings.overlap import Phrases, words
-from gpt2.sources.docstrings.packages import Docstring, read_docstrings
-from gpt2.sources.docstrings.prose import is_heading, tidy
-from gpt2.sources.splits import SPLITS, draw
+from gpt2.common.files import read_json, replacing, write_json
 
-MIN_WORDS = 8  # of a document
+FILE = "documents.parquet"
 
 
 @dataclass(frozen=True)
@@ -32,74 +24,22 @@ class Document:
     code: str  # signature and beginning of the body, if it documents a function
 
 
-def read_documents(params: DocstringsParams) -> tuple[list[Document], list[str]]:
-    """The documents, ordered by split (train, val, test), package, file and line; and the modules that do not parse.
-
-    Raises InputError if a package is not installed, or if a split is left without documents.
-    """
-    docstrings, skipped = read_docstrings(params.packages)
-    return split_apart(docstrings, params.heldout), skipped
-
-
-def split_apart(docstrings: list[Docstring], heldout: float) -> list[Document]:
-    """Splits docstrings by the hash of their names, and drops from each split what an earlier one contains.
-
-    The training split comes first: what it shares with the others stays in it. Raises InputError if a split is empty.
-    """
-    documents: list[Document] = []
-    seen: set[str] = set()  # paragraphs
-    earlier: list[Phrases] = []  # one per earlier split
-    for split in SPLITS:
-        added = []
-        for docstring in docstrings:
-            if split_of(docstring.name, heldout) == split:
-                text = "\n\n".join(_without_shared(_without_repeated(docstring.paragraphs, seen), earlier))
-                if len(text.split()) >= MIN_WORDS:
-                    summary, code = (
-                        "" if any(phrases.shared([part]) for phrases in earlier) else part
-                        for part in (docstring.summary, docstring.code)
-                    )
-                    added.append(Document(docstring.name, docstring.package, split, text, summary, code))
-        if not added:
-            raise InputError(f"docstrings.heldout = {heldout}: leaves no document in {split}")
-        earlier.append(Phrases(part for document in added for part in (document.text, document.summary, document.code)))
-        documents += added
-    return documents
+def write_documents(directory: Path, documents: list[Document], origin: dict, skipped: list[str]) -> None:
+    """Writes documents.parquet, one row per document, and manifest.json: `origin`, the packages and their licenses, and
+    `skipped`, the modules of the packages that do not parse."""
+    schema = pa.schema([(field.name, pa.string()) for field in fields(Document)])
+    with replacing(directory / FILE) as temporary:
+        pq.write_table(pa.Table.from_pylist(list(map(vars, documents)), schema=schema), temporary)
+    write_json(directory / "manifest.json", {**origin, "skipped": skipped})
 
 
-def split_of(name: str, heldout: float) -> str:
-    """The split of a qualified name: `heldout` of all names are in test, and as many in val."""
-    share = draw(name)
-    return "test" if share < heldout else "val" if share < 2 * heldout else "train"
+def read_documents(directory: Path) -> tuple[list[Document], dict, list[str]]:
+    """The documents, the origin and the skipped modules that `write_documents` wrote."""
+    manifest = read_json(directory / "manifest.json")
+    skipped = manifest.pop("skipped")
+    return [Document(**row) for row in pq.read_table(directory / FILE).to_pylist()], manifest, skipped
 
 
-def _without_repeated(paragraphs: Iterable[str], seen: set[str]) -> list[str]:
-    """The paragraphs that are not in `seen`, to which they are added. Headings may repeat."""
-    new = []
-    for paragraph in paragraphs:
-        key = " ".join(words(paragraph))
-        if is_heading(paragraph) or key not in seen:
-            new.append(paragraph)
-            seen.add(key)
-    return tidy(new)
-
-
-def _without_shared(paragraphs: list[str], earlier: list[Phrases]) -> list[str]:
-    """The paragraphs without the sentences that share words with `earlier`; a removed sentence ends its paragraph.
-
-    Sentences that become neighbors are checked again. Headings may be shared.
-    """
-    while paragraphs:
-        parts = [sentence for paragraph in paragraphs for sentence in sentences(paragraph)]
-        shared = {i for phrases in earlier for i in phrases.shared(parts) if not is_heading(parts[i])}
-        if not shared:
-            break
-        paragraphs = tidy(_without_sentences(paragraphs, shared))
-    return paragraphs
-
-
-def _without_sentences(paragraphs: list[str], removed: set[int]) -> list[str]:
-    """The paragraphs without the sentences of these numbers, counted through all paragraphs."""
-    numbers = count()
-    cut = [sentences(paragraph) for paragraph in paragraphs]
-    return [run for parts in cut for run in unbroken(parts, [next(numbers) not in removed for _ in parts])]
+def rows_manifest(origin: dict, splits: dict[str, Sized]) -> dict:
+    """The manifest of rows made from documents of an origin: the origin, and the number of rows in each split."""
+    return {**origin, "splits": {split: len(rows) for split, rows in splits.items()}}

@@ -3,7 +3,7 @@
 import ast
 import importlib.util
 import warnings
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -100,11 +100,6 @@ def read_file(file: SourceFile) -> list[Docstring] | None:
             code = _code(node, lines) if isinstance(node, FUNCTIONS) else ""
             found.append(Docstring(name, file.package, tuple(paragraphs), summary, code))
     return found
-
-
-def manifest(packages: tuple[str, ...], splits: dict[str, Sized]) -> dict:
-    """The manifest of rows: the versions of the packages, and the number of rows in each split."""
-    return {**origin(packages), "splits": {split: len(rows) for split, rows in splits.items()}}
 
 
 def origin(packages: tuple[str, ...]) -> dict:

@@ -8,26 +8,23 @@ import pytest
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import read_json, size_and_hash
-from gpt2.config.data import (
-    ClassificationDataParams,
-    DocstringsParams,
-    HellaSwagDataParams,
-    InstructionsDataParams,
-)
+from gpt2.config.data import ClassificationDataParams, HellaSwagDataParams, InstructionsDataParams
 from gpt2.sources.docstrings.classification import classification_rows, excerpt
 from gpt2.sources.docstrings.completions import completion_rows
 from gpt2.sources.docstrings.corpus import corpus_rows, write_corpus
-from gpt2.sources.docstrings.documents import MIN_WORDS, Document, read_documents
+from gpt2.sources.docstrings.documents import Document, read_documents, write_documents
 from gpt2.sources.docstrings.instructions import INSTRUCTION, instruction_rows
+from gpt2.sources.docstrings.packages import origin, read_docstrings
+from gpt2.sources.docstrings.separation import MIN_WORDS, split_apart
 
-PARAMS = DocstringsParams(packages=["nltk", "networkx"], heldout=0.1)
+PACKAGES = ("networkx", "nltk")
 CLASSIFICATION = ClassificationDataParams(max_train=2000, max_eval=200)
 INSTRUCTIONS = InstructionsDataParams(max_train=2000, max_eval=200)
 
 
 @pytest.fixture(scope="module")
 def documents() -> list[Document]:
-    return read_documents(PARAMS)[0]
+    return split_apart(read_docstrings(PACKAGES)[0], heldout=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +75,21 @@ def test_that_check_sees_a_leak(texts):
         test_evaluation_text_is_not_in_earlier_splits(leaky, "val", ["train"])
 
 
+def test_documents_are_read_as_they_were_written(documents, tmp_path):
+    for directory in (tmp_path / "a", tmp_path / "b"):
+        write_documents(directory, documents, origin(PACKAGES), ["nltk.odd"])
+        assert read_documents(directory) == (documents, origin(PACKAGES), ["nltk.odd"])
+    first, again = (path.read_bytes() for path in sorted(tmp_path.glob("*/*.parquet")))
+    assert first == again
+
+
 def test_corpus_holds_no_test_document(documents, tmp_path):
     rows = corpus_rows(documents)
     by_name = {document.name: document.split for document in documents}
     assert Counter(row["split"] for row in rows).keys() == {"train", "val"}
     assert all(by_name[row["name"]] == row["split"] for row in rows)
     for directory in (tmp_path / "a", tmp_path / "b"):
-        write_corpus(directory, rows, PARAMS.packages, ["nltk.odd"])
+        write_corpus(directory, rows, origin(PACKAGES), ["nltk.odd"])
     (file,) = (tmp_path / "a").glob("*.parquet")
     assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
     assert pq.read_table(file).to_pylist() == rows

@@ -3,8 +3,8 @@
 import pytest
 
 from gpt2.common.errors import InputError
-from gpt2.sources.docstrings.documents import split_apart, split_of
 from gpt2.sources.docstrings.packages import Docstring
+from gpt2.sources.docstrings.separation import split_apart, split_of
 from gpt2.sources.splits import SPLITS, draw
 
 HELDOUT = 0.2

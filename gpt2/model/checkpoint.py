@@ -203,6 +203,6 @@ def load_state(model: torch.nn.Module, state: dict[str, Tensor], path: Path) -> 
         if state[name].shape != expected[name].shape:
             shapes = f"{tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
             raise InputError(f"{path}: tensor {name} has shape {shapes}")
-        if not state[name].isfinite().all():
+        if not all(end.isfinite() for end in state[name].aminmax()):  # a tenth of the time of isfinite on all numbers
             raise InputError(f"{path}: tensor {name} contains infinity or NaN, expected finite numbers")
     model.load_state_dict(state, assign=True)

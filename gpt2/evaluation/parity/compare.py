@@ -32,7 +32,8 @@ from gpt2.model.checkpoint import read_config
 from gpt2.model.openai import OPENAI_SHAPES, openai_config
 
 CHECKPOINT = "our checkpoint"
-COMPLETE = "gpt2"  # the one of OpenAI's shapes that goes through every case
+COMPLETE = "gpt2"  # the one of OpenAI's shapes that goes through every other case, with all blocks
+LONG = "gpt2-medium"  # the one whose context is filled, which takes long with all blocks
 MIN_TOKENS = 4  # the lower limit of parity.tokens
 SEQUENCES = 4  # at most; logits, loss and gradients of these are compared
 SAMPLED_PROMPTS = 2  # at most; these are also continued by sampling, under each setting
@@ -64,17 +65,23 @@ def fitted(params: ParityParams, directory: Path) -> ParityParams:
 def _all_cases(directory: Path, openai: Path, params: ParityParams, seed: int) -> Iterator[Case]:
     """The cases of one pair of models after the other, so that only one pair is in memory."""
     yield tokenizer_case(CHECKPOINT, directory)
-    yield from _complete(from_checkpoint(CHECKPOINT, directory), params, seed, SAMPLINGS)
+    pair = from_checkpoint(CHECKPOINT, directory)
+    yield _full_context(pair, seed)
+    yield from _complete(pair, params, seed, SAMPLINGS)
     released = shape_of(openai) if (openai / "config.json").exists() else None
     if released:
         yield tokenizer_case(f"OpenAI's {released}", openai)
     for shape in OPENAI_SHAPES:
-        pair = openai_pair(openai, shape) if shape == released else random_pair(shape, seed)
+        blocks = None if shape == COMPLETE else params.blocks
+        pair = openai_pair(openai, shape, blocks) if shape == released else random_pair(shape, seed, blocks)
         yield shape_case(pair.name, shape)
         if shape == COMPLETE:
-            yield from _complete(pair, params, seed, [ALL])  # one setting, because tokens of this model take time
+            fewer = params.model_copy(update={"prompts": min(SEQUENCES, params.prompts)})
+            yield from _complete(pair, fewer, seed, [ALL])  # fewer, because tokens of this model take time
         else:
             yield from _forward_and_backward(pair, 1, params, seed)
+        if shape == LONG:
+            yield _full_context(pair, seed)
         del pair
 
 
@@ -87,18 +94,21 @@ def _forward_and_backward(pair: Pair, sequences: int, params: ParityParams, seed
 
 
 def _complete(pair: Pair, params: ParityParams, seed: int, samplings: Iterable[str]) -> Iterator[Case]:
-    """All cases of one pair, with sampling under the named settings."""
+    """All cases of one pair but that of a full context, with sampling under the named settings."""
     sequences = min(SEQUENCES, params.prompts)
     yield from _forward_and_backward(pair, sequences, params, seed)
     prompts = random_prompts(pair.ours.config.vocab_size, params.prompts, params.tokens, seed)
     tokens = _random_tokens(pair, sequences, params.tokens, seed)
     yield cache_case(pair, tokens)
     yield padding_case(pair, prompts[:sequences])
-    yield context_case(pair, _random_tokens(pair, 1, pair.ours.config.block_size, seed))
     yield greedy_case(pair, prompts, params.tokens)
     for sampling in samplings:
         yield sampling_case(pair, sampling, prompts[:SAMPLED_PROMPTS], params.tokens, seed)
     yield from bfloat16_cases(pair, tokens)  # last, because it converts the models
+
+
+def _full_context(pair: Pair, seed: int) -> Case:
+    return context_case(pair, _random_tokens(pair, 1, pair.ours.config.block_size, seed))
 
 
 def _random_tokens(pair: Pair, rows: int, length: int, seed: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ from gpt2.model.gpt import GPT
 from gpt2.model.openai import OPENAI_SHAPES, openai_config
 from gpt2.tokenizer.tokenizer import Tokenizer
 
-PARAMS = {"prompts": 3, "tokens": 6}
+PARAMS = {"prompts": 3, "tokens": 6, "blocks": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +32,9 @@ def test_every_case_passes_for_our_checkpoint(directory, tmp_path_factory, capsy
     assert compared["our checkpoint", "greedy tokens"] == 3 * 6
     assert compared["our checkpoint", "sampled tokens, top-p"] == 2 * 6
     assert compared["our checkpoint", "logits, full context"] == 32 * 270
+    assert compared["gpt2-medium, random weights, 2 of 4 blocks, 4,096 tokens", "logits, full context"] == 1024 * 4096
     assert compared["gpt2, random weights", "sampled tokens, all four"] == 2 * 6
-    assert "gpt2-xl, random weights, 2 of 4 blocks" in {case.case for case in cases}
+    assert "gpt2-xl, random weights, 2 of 4 blocks, 4,096 tokens" in {case.case for case in cases}
     assert torch.equal(torch.get_rng_state(), random_state)
     assert capsys.readouterr().err == ""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from gpt2.model.gpt import GPT, causal_mask
@@ -121,8 +122,7 @@ def tree_attention_mask(segments: Tensor) -> Tensor:
 
 def _log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
     """Maps logits (N, V) and targets (N,) to log-probabilities (N,), in float32 or wider."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(dim=1)
+    return -F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="none")
 
 
 def _padded(rows: list[list[int]], fill: int) -> Tensor:

@@ -98,7 +98,7 @@ def load(directory: Path) -> tuple[GPTClassifier, list[str]]:
         raise InputError(f"{path}: pad_token_id = {pad!r}: expected the id of a token")
     if not (isinstance(names, dict) and all(isinstance(name, str) for name in names.values())):
         raise InputError(f"{path}: id2label = {names!r}: expected an object of strings")
-    with torch.device("meta"):  # the parameters come from the file
+    with checkpoint.without_weights():
         model = GPTClassifier(GPT(config), len(head), pad)
     state = {f"transformer.{name}": tensor for name, tensor in state.items()} | {"score.weight": head}
     checkpoint.load_state(model, state, weights)

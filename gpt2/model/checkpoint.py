@@ -6,11 +6,14 @@ prefix), and the matrices of attention and MLP are stored as (in, out), as in Op
 stores (out, in).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import read_json, replacing, write_json
@@ -159,7 +162,7 @@ def load(directory: Path) -> GPT:
     stored, path = read_state(directory), weights_path(directory)
     state = {name: tensor for name, tensor in from_hf(stored).items() if not name.startswith("score.")}
     check_depth(config, state, path)
-    with torch.device("meta"):  # the parameters come from the file, so none are initialized
+    with without_weights():
         model = GPT(config)
     load_state(model, state, path)
     head = stored.get(HEAD)
@@ -192,6 +195,23 @@ def check_depth(config: GPTConfig, state: dict[str, Tensor], path: Path) -> None
     """Raises InputError if `state`, under our keys, lacks the last layer: before a huge `n_layer` is built."""
     if f"h.{config.n_layer - 1}.ln_1.weight" not in state:
         raise InputError(f"{path}: contains no layer {config.n_layer}, which n_layer of config.json counts")
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Inside, the parameters of new models take no memory and are not initialized: for models that get others."""
+    with torch.device("meta"), _SkipInit():
+        yield
+
+
+class _SkipInit(TorchFunctionMode):
+    """Leaves out the functions of torch.nn.init. On the meta device they do nothing, but import torch's compiler, which
+    takes a second."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        initializes = getattr(function, "__module__", None) == torch.nn.init.__name__
+        return kwargs["tensor"] if initializes else function(*args, **kwargs)
 
 
 def load_state(model: torch.nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -82,12 +82,14 @@ def world(device: str = "auto") -> Iterator[World]:
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     chosen = _device(device, size, local_rank)
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, deterministic = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     elif chosen.type == "cpu":
-        torch.use_deterministic_algorithms(True)  # otherwise threads add to an embedding's gradient in any order
+        # Otherwise threads add to an embedding's gradient in any order. torch.use_deterministic_algorithms would do the
+        # same, but imports the compiler, for a second.
+        torch.set_deterministic_debug_mode("error")
         torch.utils.deterministic.fill_uninitialized_memory = False
         if "RANK" in os.environ:
             torch.set_num_threads(1)
@@ -98,7 +100,7 @@ def world(device: str = "auto") -> Iterator[World]:
         yield World(rank, size, chosen)
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.set_deterministic_debug_mode(deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = fill
     if size > 1:  # not after an error: it would wait for processes that wait for this one
         dist.destroy_process_group()

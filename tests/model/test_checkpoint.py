@@ -179,3 +179,11 @@ def test_an_unsupported_setting_is_refused(tmp_path, key, value):
 def test_the_weights_have_the_permissions_of_the_configuration(model, tmp_path):
     checkpoint.save(model, tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode
+
+
+def test_a_model_without_weights_is_not_initialized():
+    given = torch.ones(3)
+    with checkpoint.without_weights():
+        model = GPT(CONFIG)
+        torch.nn.init.normal_(given)
+    assert all(parameter.is_meta for parameter in model.parameters()) and given.tolist() == [1, 1, 1]

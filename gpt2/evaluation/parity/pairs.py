@@ -83,7 +83,7 @@ def _cut(shape: str, depth: int) -> str:
 def _as_ours(theirs: torch.nn.Module, shape: str) -> GPT:
     """Copies their weights into a model of ours."""
     size = {name: getattr(theirs.config, name) for name in ("n_layer", "vocab_size")}
-    with torch.device("meta"):  # all parameters are replaced, so that none needs initialization
+    with checkpoint.without_weights():
         ours = GPT(openai_config(shape).model_copy(update=size))
     checkpoint.load_state(ours, checkpoint.from_hf(theirs.state_dict()), Path("transformers.GPT2LMHeadModel"))
     return ours.eval()

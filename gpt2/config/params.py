@@ -210,9 +210,6 @@ class ParityParams(Section):
     """number of prompts that are continued greedily"""
     tokens: Annotated[int, Field(ge=4)]
     """length of the longest prompt, and number of tokens generated per prompt; limited to half of the context"""
-    blocks: PositiveInt | None = None
-    """number of blocks of the models in the shapes of OpenAI's medium, large and xl; with fewer than all, random models
-    have a vocabulary of only 4,096 tokens; blank: all"""
 
 
 class HellaSwagParams(Section):

@@ -32,8 +32,8 @@ from gpt2.model.checkpoint import read_config
 from gpt2.model.openai import OPENAI_SHAPES, openai_config
 
 CHECKPOINT = "our checkpoint"
-COMPLETE = "gpt2"  # the one of OpenAI's shapes that goes through every other case, with all blocks
-LONG = "gpt2-medium"  # the one whose context is filled, which takes long with all blocks
+COMPLETE = "gpt2"  # the one of OpenAI's shapes that goes through every other case
+LONG = "gpt2-medium"  # the one whose context is filled: with all blocks it would take long
 MIN_TOKENS = 4  # the lower limit of parity.tokens
 SEQUENCES = 4  # at most; logits, loss and gradients of these are compared
 SAMPLED_PROMPTS = 2  # at most; these are also continued by sampling, under each setting
@@ -72,8 +72,7 @@ def _all_cases(directory: Path, openai: Path, params: ParityParams, seed: int) -
     if released:
         yield tokenizer_case(f"OpenAI's {released}", openai)
     for shape in OPENAI_SHAPES:
-        blocks = None if shape == COMPLETE else params.blocks
-        pair = openai_pair(openai, shape, blocks) if shape == released else random_pair(shape, seed, blocks)
+        pair = openai_pair(openai, shape) if shape == released else random_pair(shape, seed)
         yield shape_case(pair.name, shape)
         if shape == COMPLETE:
             fewer = params.model_copy(update={"prompts": min(SEQUENCES, params.prompts)})

@@ -12,7 +12,10 @@ from gpt2.model import checkpoint
 from gpt2.model.gpt import GPT
 from gpt2.model.openai import OPENAI_SHAPES, openai_config
 
-CUT_VOCABULARY = 4096  # tokens of a random model without all of its blocks; most of its weights would be embeddings
+# Of the three larger models only so many blocks are compared. More blocks of random weights amplify rounding until it
+# exceeds the tolerances, and most weights of two blocks would be embeddings, so that the vocabulary is cut, too.
+DEPTHS = dict.fromkeys(("gpt2-medium", "gpt2-large", "gpt2-xl"), 2)
+CUT_VOCABULARY = 4096
 
 
 @dataclass(frozen=True)
@@ -40,24 +43,22 @@ def shape_of(directory: Path) -> str | None:
     return next((shape for shape in OPENAI_SHAPES if config == openai_config(shape)), None)
 
 
-def openai_pair(directory: Path, shape: str, blocks: int | None = None) -> Pair:
-    """Reads OpenAI's weights with transformers: all of them, or only those of the first `blocks` blocks."""
-    depth = _depth(shape, blocks)
-    theirs = GPT2LMHeadModel.from_pretrained(directory, local_files_only=True, n_layer=depth).eval()
-    return Pair(f"OpenAI's {shape}{_cut(shape, depth)}", _as_ours(theirs, shape), theirs)
+def openai_pair(directory: Path, shape: str) -> Pair:
+    """Reads OpenAI's weights with transformers; of the three larger models only the first blocks."""
+    theirs = GPT2LMHeadModel.from_pretrained(directory, local_files_only=True, n_layer=_depth(shape)).eval()
+    return Pair(f"OpenAI's {shape}{_cut(shape)}", _as_ours(theirs, shape), theirs)
 
 
-def random_pair(shape: str, seed: int, blocks: int | None = None) -> Pair:
+def random_pair(shape: str, seed: int) -> Pair:
     """Makes a transformers model of one of OpenAI's shapes with random weights, and ours from its weights.
 
-    With fewer `blocks` than the shape has, the vocabulary is cut too, to CUT_VOCABULARY. A freshly initialized GPT-2
-    repeats one token and has zero biases. Here biases are random, and the matrices of the blocks are five times as
-    large, so that generated text depends on everything before it.
+    A freshly initialized GPT-2 repeats one token and has zero biases. Here biases are random, and the matrices of the
+    blocks are five times as large, so that generated text depends on everything before it.
     """
-    settings, cut = OPENAI_SHAPES[shape] | {"n_layer": _depth(shape, blocks)}, ""
-    if settings["n_layer"] < OPENAI_SHAPES[shape]["n_layer"]:
+    settings, title = OPENAI_SHAPES[shape] | {"n_layer": _depth(shape)}, f"{shape}, random weights{_cut(shape)}"
+    if shape in DEPTHS:
         settings |= {"vocab_size": CUT_VOCABULARY, "bos_token_id": None, "eos_token_id": None}
-        cut = f"{_cut(shape, settings['n_layer'])}, {CUT_VOCABULARY:,} tokens"
+        title += f", {CUT_VOCABULARY:,} tokens"
     with torch.device("meta"):  # initialization on the CPU would take longer than the comparison
         theirs = GPT2LMHeadModel(GPT2Config(**settings)).eval()
     theirs.to_empty(device="cpu").tie_weights()
@@ -67,17 +68,15 @@ def random_pair(shape: str, seed: int, blocks: int | None = None) -> Pair:
             parameter.normal_(std=0.02 if name.endswith(("wte.weight", "wpe.weight")) else 0.1, generator=generator)
             if parameter.dim() == 1 and name.endswith("weight"):  # the scale of a layer norm
                 parameter += 1
-    return Pair(f"{shape}, random weights{cut}", _as_ours(theirs, shape), theirs)
+    return Pair(title, _as_ours(theirs, shape), theirs)
 
 
-def _depth(shape: str, blocks: int | None) -> int:
-    whole = OPENAI_SHAPES[shape]["n_layer"]
-    return min(blocks or whole, whole)
+def _depth(shape: str) -> int:
+    return DEPTHS.get(shape, OPENAI_SHAPES[shape]["n_layer"])
 
 
-def _cut(shape: str, depth: int) -> str:
-    whole = OPENAI_SHAPES[shape]["n_layer"]
-    return f", {depth} of {whole} blocks" if depth < whole else ""
+def _cut(shape: str) -> str:
+    return f", {DEPTHS[shape]} of {OPENAI_SHAPES[shape]['n_layer']} blocks" if shape in DEPTHS else ""
 
 
 def _as_ours(theirs: torch.nn.Module, shape: str) -> GPT:

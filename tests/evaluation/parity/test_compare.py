@@ -12,7 +12,7 @@ from gpt2.model.gpt import GPT
 from gpt2.model.openai import OPENAI_SHAPES, openai_config
 from gpt2.tokenizer.tokenizer import Tokenizer
 
-PARAMS = {"prompts": 3, "tokens": 6, "blocks": 2}
+PARAMS = {"prompts": 3, "tokens": 6}
 
 
 @pytest.fixture(autouse=True)

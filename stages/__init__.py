@@ -1,5 +1,8 @@
 """One thin module per DVC stage, which reads its declared params and deps, calls gpt2 and writes its outs."""
 
 import os
+import time
 
-PARENT = os.getppid()  # read before imports that take seconds: this process may lose its parent meanwhile
+# Read before imports that take seconds.
+PARENT = os.getppid()  # this process may lose its parent meanwhile
+BEGAN = time.time()

@@ -222,7 +222,7 @@ def upcoming(params: Params) -> Iterator[str]:
         if name in stale or any(dep.is_relative_to(out) or out.is_relative_to(dep) for dep in deps for out in written):
             outs = [out for kind in ("outs", "metrics", "plots") for out in spec.get(kind, [])]
             written += [Path(out if isinstance(out, str) else next(iter(out))) for out in outs]
-            names.append(f"{name} ({took[name]:,} s)" if name in took else name)
+            names.append(f"{name} ({sum(took[name].values()):,.0f} s)" if name in took else name)
     yield ""
     yield "`dvc repro` would run now (seconds that a stage took here last time): " + (", ".join(names) or "nothing")
 

@@ -20,7 +20,7 @@ from gpt2.common.processes import die_with_parent, end_job, run_job
 from gpt2.config.params import GPTConfig, Params
 from gpt2.model.gpt import initial_model
 from gpt2.runtime.device import micro_batch_by_shape, peak_memory
-from gpt2.runtime.world import World, world
+from gpt2.runtime.world import world
 from gpt2.training.trainer import Trainer
 from stages import PARENT
 
@@ -70,40 +70,32 @@ def probe(params: Params, config: GPTConfig) -> Probe:
 
 
 def work(directory: Path) -> None:
-    """Measures, in one of the processes."""
+    """Trains in one of the processes and writes the figures."""
     inputs = read_json(directory / "inputs.json")
     params, config = Params(**inputs["params"]), GPTConfig(**inputs["config"])
     with world(params.machine.device) as here:
-        found = steps(params, config, directory, here)
+        by_shape = micro_batch_by_shape(params.machine.micro_batch_size, config.block_size, here.device)
+        samples = here.size * (ON_GPU if here.device.type == "cuda" else by_shape)
+        changes = {"steps": STEPS, "batch_size": min(samples, params.train.batch_size), "eval_every": STEPS}
+        run = params.train.model_copy(update=changes)
+        trainer = Trainer(
+            initial_model(config, params.seed),
+            RandomTokens(config, run.batch_size),
+            run,
+            machine=params.machine,
+            world=here,
+            seed=params.seed,
+            scratch=directory,
+            code={},
+            evaluate=lambda model, batch_size: {"loss": 0.0},
+            log=lambda split, row: None,
+            compile=True,
+        )
+        trainer.checkpoints.write = lambda path, state: None  # a large model's would take minutes and fill the disk
+        history = trainer.fit()
         if here.main:
+            found = Probe(history.timed_targets / history.seconds, peak_memory(here.device), trainer.resolved)
             write_json(directory / "result.json", found._asdict())
-
-
-def steps(params: Params, config: GPTConfig, directory: Path, here: World) -> Probe:
-    """Trains and returns the figures.
-
-    Its trainer holds DDP, which must be gone before `world` ends the process group: otherwise a process hangs.
-    """
-    by_shape = micro_batch_by_shape(params.machine.micro_batch_size, config.block_size, here.device)
-    samples = here.size * (ON_GPU if here.device.type == "cuda" else by_shape)
-    changes = {"steps": STEPS, "batch_size": min(samples, params.train.batch_size), "eval_every": STEPS}
-    run = params.train.model_copy(update=changes)
-    trainer = Trainer(
-        initial_model(config, params.seed),
-        RandomTokens(config, run.batch_size),
-        run,
-        machine=params.machine,
-        world=here,
-        seed=params.seed,
-        scratch=directory,
-        code={},
-        evaluate=lambda model, batch_size: {"loss": 0.0},
-        log=lambda split, row: None,
-        compile=True,
-    )
-    trainer.checkpoints.write = lambda path, state: None  # a large model's would take minutes and fill the disk
-    history = trainer.fit()
-    return Probe(history.timed_targets / history.seconds, peak_memory(here.device), trainer.resolved)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from functools import reduce
 from itertools import count
@@ -21,18 +20,20 @@ from typing import NoReturn
 from filelock import FileLock, Timeout
 
 from gpt2.common.errors import InputError, is_out_of_memory
-from gpt2.common.files import NO_ROOM, sha256, write_text
+from gpt2.common.files import NO_ROOM, read_json, sha256, write_json
 from gpt2.common.mappings import flat
 from gpt2.common.processes import die_with_parent, end_job, run_job
+from gpt2.common.stopwatch import PARTS, stopwatch
 from gpt2.config.params import MachineParams, Params
-from stages import PARENT
+from stages import BEGAN, PARENT
 from stages.params import declares, read_params, read_yaml
 
 # Errors of the file system that the user can fix.
 REFUSED = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 IGNORED = {"__pycache__", ".gitignore"}  # .dvcignore has the same names
-SECONDS = ".scratch/seconds"  # how long each stage took, for stages/plan.py
+SECONDS = ".scratch/seconds"  # how long each stage took, for stages/times.py and stages/plan.py
+LAUNCHED_AT = "GPT2_LAUNCHED_AT"  # environment variable: when the process that runs the launcher began
 CODE = ("gpt2/", "stages/", "requirements.txt")  # deps that are not data: unfinished work survives a change
 
 
@@ -46,6 +47,7 @@ class Stage:
     """
 
     def __init__(self, name: str):
+        stopwatch.restart(float(os.environ.get(LAUNCHED_AT, BEGAN)))
         self.name = name
         self._params = read_params()
         spec = read_yaml(Path("dvc.yaml"))["stages"][name]
@@ -61,7 +63,6 @@ class Stage:
     def __enter__(self) -> "Stage":
         if not self.main:
             return self
-        self._began = time.monotonic()
         self._stats, self._inputs = self._read_stats(), self._read_inputs()
         self.values, self.data, self.code = self._inputs
         self.scratch = root() / ".scratch" / self.name / key_of(self.values, self.data)
@@ -80,7 +81,9 @@ class Stage:
             if kind is None:
                 self._finish()
                 discard(self.scratch, self._scratch_lock)
-                write_text(root() / SECONDS / self.name, f"{time.monotonic() - self._began:.0f}\n")
+                stopwatch.start("other")
+                seconds = {part: round(stopwatch.seconds[part], 1) for part in PARTS if part in stopwatch.seconds}
+                write_json(root() / SECONDS / f"{self.name}.json", seconds)
         finally:
             shutil.rmtree(self._staging, ignore_errors=True)
             self._scratch_lock.release()
@@ -192,9 +195,10 @@ def interpolated(path: str, params: Params) -> str:
     return re.sub(r"\$\{([\w.]+)\}", lambda match: str(reduce(getattr, match[1].split("."), params)), path)
 
 
-def seconds_of_stages() -> dict[str, int]:
-    """How long each stage took when it last succeeded here, by name. A stage that resumed counts from there on."""
-    return {path.name: int(path.read_text()) for path in (root() / SECONDS).glob("*")}
+def seconds_of_stages() -> dict[str, dict[str, float]]:
+    """How long each part of each stage took when the stage last succeeded here; for a training stage, in its main
+    process. Of a run that resumed only the last process counts."""
+    return {path.stem: read_json(path) for path in (root() / SECONDS).glob("*.json")}
 
 
 def key_of(values: dict[str, object], data: dict[str, str]) -> str:
@@ -249,6 +253,8 @@ def run(name: str, main: Callable[[Stage], None], *, launched: bool = False) -> 
             _launch(stage)
         else:
             with stage:
+                if not launched:  # training tells when its first step begins
+                    stopwatch.start("other")
                 main(stage)
     except InputError as error:
         _end(f"{name}: {error}")
@@ -269,7 +275,7 @@ def _launch(stage: Stage) -> None:
     """Runs the stage's workers. Exits with the line of a worker that failed, or with the status of the launcher."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise InputError(f"torchrun was given -m stages.{stage.name} and not -m stages.{stage.name} --worker")
-    command = stage.machine.launcher
+    command, os.environ[LAUNCHED_AT] = stage.machine.launcher, str(BEGAN)
     status, line = run_job(f"{command} -m stages.{stage.name} --worker")
     if line:
         sys.exit(line)

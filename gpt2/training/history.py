@@ -37,6 +37,10 @@ class History:
         """The step with the lowest validation loss."""
         return self.best["step"]
 
+    def out_of_patience(self, patience: int | None) -> bool:
+        """Whether the last `patience` evaluations found no lower loss; never if it is None."""
+        return patience is not None and sum(row["step"] > self.best_step for row in self.val) >= patience
+
     def add(self, figures: dict[str, float], n_targets: int, seconds: float | None) -> None:
         """Records a training step with `n_targets` targets; `seconds` is None if the step is not timed."""
         self.train.append({"step": self.step, "targets": self.targets + n_targets, **figures})

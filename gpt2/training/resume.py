@@ -10,6 +10,7 @@ import torch
 
 from gpt2.common.errors import InputError
 from gpt2.common.files import NO_ROOM, replacing
+from gpt2.common.stopwatch import stopwatch
 
 KEEP = 2
 CONSTANT = "constant.pt"  # the state at the end of the constant phase of wsd, from which a longer run can continue
@@ -43,6 +44,7 @@ class Checkpoints:
         """Writes the state at the end of the constant phase, which no later checkpoint replaces."""
         self.write(self.directory / CONSTANT, state)
 
+    @stopwatch.part("saving")
     def write(self, path: Path, state: dict) -> None:
         """Writes a file. Raises InputError if the disk is full."""
         try:

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from gpt2.common.errors import InputError
 from gpt2.common.progress import bar
+from gpt2.common.stopwatch import stopwatch
 from gpt2.config.params import MachineParams, OptimParams
 from gpt2.runtime.device import Pending, cudnn_attention, device_name, peak_flops
 from gpt2.runtime.precision import autocast, float32_products
@@ -131,13 +132,10 @@ class Trainer:
             raise InputError(f"out of memory {where}: {advice(self.resolved)} and run again ({last})") from None
         if self.world.main:  # what follows may fail, and then the next run starts from here
             self.checkpoints.save(self.history.step, self._state())
+        del self.forward  # DDP must end before the process group does: otherwise the process may hang at its end
         if self.keep_best:
             self.model.load_state_dict(self.model.state_dict() | self.best)  # frozen parameters have not changed
         return self.history
-
-    def autocast(self) -> AbstractContextManager:
-        """The context of forward passes."""
-        return autocast(self.resolved["precision"], self.world.device)
 
     def _train(self) -> None:
         params, world, history, self.step = self.params, self.world, self.history, self.history.step
@@ -150,7 +148,8 @@ class Trainer:
         with bar(total=params.steps, initial=history.step, desc="train", unit="step", disable=not world.main) as pbar:
             self._snapshot_and_evaluate()
             batch, launched, self.clock = next(batches, None), None, time.perf_counter()
-            while self.step < params.steps and not self._out_of_patience():
+            stopwatch.start("first step")
+            while self.step < params.steps and not history.out_of_patience(self.patience):
                 lr, tokens = learning_rate(self.step, params), 0
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
@@ -161,7 +160,7 @@ class Trainer:
                         seed_dropout(self.seed, self.step, number)
                     last = number == mine[-1]  # only then do processes add up their gradients
                     with nullcontext() if last or world.size == 1 else self.forward.no_sync():
-                        with self.autocast(), cudnn_attention(cudnn):
+                        with autocast(self.resolved["precision"], world.device), cudnn_attention(cudnn):
                             mean = self.forward(inputs, targets) / n_targets * counts
                         # DDP divides the sum by the number of processes. The scale is 1 unless training is in float16.
                         self.scaler.scale(mean * world.size).backward()
@@ -178,6 +177,7 @@ class Trainer:
                 figures = Pending(torch.cat([world.gather(loss), norm.view(1)]))
                 earlier, launched = launched, Launched(lr, n_targets, tokens, figures)
                 self.step += 1
+                stopwatch.start("steps")
                 if earlier:
                     self._record(pbar, earlier)
                 if self._matters(self.step):
@@ -186,6 +186,7 @@ class Trainer:
                     self._checkpoint_if_due()
                     self._snapshot_and_evaluate()
                     self.clock = time.perf_counter()
+            stopwatch.start("other")
             if world.main and history.step < params.steps:
                 reason = f"no lower validation loss in {self.patience} evaluations"
                 pbar.write(f"training ends at step {history.step}: {reason}", file=sys.stderr)
@@ -292,16 +293,18 @@ class Trainer:
         if self.world.main and done == self.constant_steps:
             self.checkpoints.save_constant(self._state())
 
+    @stopwatch.part("evaluation")
     def _snapshot_and_evaluate(self) -> None:
         """Evaluates before the first step, after the last, and every `eval_every` steps between."""
         step, history = self.history.step, self.history
         if self.snapshot and self.world.main and step in self.snapshots:
-            self.snapshot(self.model, step)
+            with stopwatch.part("saving"):
+                self.snapshot(self.model, step)
         due = step % self.params.eval_every == 0 or step == self.params.steps
         if not due or (history.val and history.val[-1]["step"] == step):
             return
         self.model.eval()
-        with torch.no_grad(), self.autocast():
+        with torch.no_grad(), autocast(self.resolved["precision"], self.world.device):
             metrics = self.evaluate(self.model, self.resolved["micro_batch_size"])
         row = {"step": step, "targets": history.targets, **metrics}
         if not math.isfinite(row["loss"]):
@@ -316,10 +319,6 @@ class Trainer:
         if self.show and self.world.main:
             self.show(self.model, step)
         self.model.train()
-
-    def _out_of_patience(self) -> bool:
-        since = [row for row in self.history.val if row["step"] > self.history.best_step]
-        return self.patience is not None and len(since) >= self.patience
 
     def _diverged(self, step: int, lr: float, shares: list[float], grad_norm: float) -> str:
         ranks = [str(rank) for rank, share in enumerate(shares) if not math.isfinite(share)]

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from gpt2.common.errors import InputError
+from gpt2.common.files import write_json
 from gpt2.config.params import Params
 from stages.params import parse_params, read_yaml
 from stages.plan import machine_of, model_config, plan, processes_of, work_of
@@ -92,8 +93,8 @@ def test_the_launcher_says_how_many_processes_there_are(launcher, processes):
 def test_here_ten_steps_are_measured_and_stale_stages_listed_with_their_seconds(chain):
     text = (chain.path / "params.yaml").read_text()
     (chain.path / "params.yaml").write_text(text.replace("max_new_tokens: 48", "max_new_tokens: 4", 1))
-    (chain.path / ".scratch/seconds").mkdir(parents=True)
-    (chain.path / ".scratch/seconds/generate_samples").write_text("7\n")
+    seconds = {"start-up": 4.1, "other": 2.9}
+    write_json(chain.path / ".scratch/seconds/generate_samples.json", seconds)
     printed = chain.ok("python", "-m", "stages.plan")
     assert re.search(r"time    .*, at [\d,]+ tokens per second, measured", printed)
     assert printed.endswith("took here last time): generate_samples (7 s), report\n")

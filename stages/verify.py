@@ -94,14 +94,14 @@ def describe(changes: list[Change], committed: dict[str, Facts], here: dict[str,
         yield f"the differences above explain these: {names}"
 
 
-def read_committed(path: str) -> bytes:
-    """Reads a file as it is in the last commit. Raises InputError if there is no commit, or no such file in it."""
+def read_committed(path: str, revision: str = "HEAD") -> bytes:
+    """Reads a file as it is in a commit. Raises InputError if there is no commit, or no such file in it."""
     try:
-        done = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True)
+        done = subprocess.run(["git", "show", f"{revision}:./{path}"], capture_output=True)
     except FileNotFoundError:
         raise InputError(f"{path}: git is not installed, so there is no committed version to compare with") from None
     if done.returncode:
-        raise InputError(f"{path}: no committed version to compare with: {_first_line(done.stderr)}")
+        raise InputError(f"{path}: no committed version to compare with: {first_line(done.stderr)}")
     return done.stdout
 
 
@@ -109,7 +109,7 @@ def stale_stages(order: Iterable[str]) -> list[str]:
     """The stages whose record in dvc.lock is out of date."""
     done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True)
     if done.returncode:
-        raise InputError(f"dvc status: {_first_line(done.stderr or done.stdout)}")
+        raise InputError(f"dvc status: {first_line(done.stderr or done.stdout)}")
     return [stage for stage in order if stage in json.loads(done.stdout)]
 
 
@@ -119,7 +119,7 @@ def check_up_to_date(order: Iterable[str]) -> None:
         raise InputError(f"{stale[0]} is out of date (`dvc status` lists the changes): run `dvc repro` first")
 
 
-def _first_line(output: bytes) -> str:
+def first_line(output: bytes) -> str:
     return next(iter(output.decode(errors="replace").strip().splitlines()), "no message")
 
 

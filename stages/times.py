@@ -17,15 +17,15 @@ from stages.stage import SECONDS, root, seconds_of_stages
 
 def table(seconds: dict[str, dict[str, float]], ended: dict[str, str]) -> Iterator[str]:
     """The lines: one per stage with its parts, its share of the total, and when it `ended`; then the total."""
-    totals = {stage: sum(parts.values()) for stage, parts in seconds.items()}
-    total = sum(totals.values())
     columns = {part: sum(parts.get(part, 0) for parts in seconds.values()) for part in PARTS}
-    width = max(map(len, seconds))
-    yield f"{'stage':<{width}}{'seconds':>9}{'share':>7}" + "".join(f"{part:>12}" for part in PARTS) + "  ended"
+    total, width = sum(columns.values()), max(map(len, seconds))
+    widths = {part: 2 + max(7, len(part)) for part in PARTS}
+    head = "".join(f"{part:>{widths[part]}}" for part in PARTS)
+    yield f"{'stage':<{width}}{'seconds':>9}{'share':>7}{head}  ended"
     for stage, parts in [*seconds.items(), ("total", columns)]:
-        sum_ = totals.get(stage, total)
-        cells = "".join(f"{parts[part]:12.1f}" if part in parts else " " * 12 for part in PARTS)
-        yield f"{stage:<{width}}{sum_:9.1f}{sum_ / total:7.1%}{cells}  {ended.get(stage, '')}".rstrip()
+        took = sum(parts.values())
+        cells = "".join(f"{f'{parts[part]:.1f}' if part in parts else '':>{widths[part]}}" for part in PARTS)
+        yield f"{stage:<{width}}{took:9.1f}{took / total:7.1%}{cells}  {ended.get(stage, '')}".rstrip()
 
 
 def times() -> Iterator[str]:

@@ -1,24 +1,28 @@
 """Stage plot_attention: attention and embeddings of the pretrained model, compared with random weights and OpenAI's.
 
 The random weights are those that training from scratch starts from. OpenAI's weights are optional. The heads of each
-snapshot of pretraining are scored too.
+snapshot of pretraining are scored too, and the heads of the pretrained model are ablated one by one.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 import torch
 
 from gpt2.common.files import read_json, write_csv, write_json, write_jsonl, write_text
 from gpt2.interpret import embeddings, heads
+from gpt2.interpret.ablation import ablation
 from gpt2.interpret.embeddings import Embeddings
 from gpt2.interpret.heads import ModelAttention
-from gpt2.interpret.scores import rollout
+from gpt2.interpret.scores import repeated_tokens, rollout
 from gpt2.model.checkpoint import load_with_tokenizer
 from gpt2.model.gpt import GPT, initial_model
-from gpt2.model.snapshots import read_snapshots
+from gpt2.model.snapshots import Snapshot, read_snapshots
 from gpt2.report import attention_figures, embedding_figures
 from gpt2.report.theme import MODELS
 from gpt2.tokenizer.tokenizer import Tokenizer
+from gpt2.tokens.shards import TokenStream
 from stages.stage import Stage, run
 
 OUT = "reports/attention"
@@ -41,16 +45,28 @@ def models(stage: Stage) -> Iterator[tuple[str, str, GPT, Tokenizer, list[list[i
         yield "openai", f"{MODELS['openai']} ({origin})", model, tokenizer, encoded
 
 
-def head_rows(stage: Stage, trained: ModelAttention) -> Iterator[dict]:
-    """One row per head of each snapshot and of the final model, `trained`, with its scores on the same prompts."""
+def read_training(stage: Stage, trained: ModelAttention) -> list[tuple[Snapshot, ModelAttention]]:
+    """Each snapshot with its attention to the same prompts, and last the final model, `trained`."""
     *snapshots, final = read_snapshots(stage.dep("data/models/snapshots"), stage.dep("data/models/pretrain"))
     prompts, seed = [prompt.ids for prompt in trained.prompts], stage.param("seed")
-    for snapshot in [*snapshots, final]:
-        attention = trained
-        if snapshot is not final:
-            attention = heads.read_attention("", "", *load_with_tokenizer(snapshot.directory, "cpu"), prompts, seed)
-        for row in heads.head_rows(attention):
-            yield {"step": snapshot.step, "tokens": snapshot.tokens, **row}
+    training = []
+    for snapshot in snapshots:
+        model, tokenizer = load_with_tokenizer(snapshot.directory, "cpu")
+        training.append((snapshot, heads.read_attention("", "", model, tokenizer, prompts, seed)))
+    return [*training, (final, trained)]
+
+
+def ablate(stage: Stage) -> dict[str, np.ndarray]:
+    """Ablates the heads of the pretrained model, on repeated random tokens and on validation text.
+
+    The text is as many windows of as many tokens, evenly spaced over the validation documents.
+    """
+    model, tokenizer = load_with_tokenizer(stage.dep("data/models/pretrain"), "cpu")
+    repeated = repeated_tokens(tokenizer.eot, model.config.block_size, stage.param("seed"))  # (B, T)
+    stream, (B, T) = TokenStream(stage.dep("data/tokens"), "val", tokenizer), repeated.shape
+    starts = np.linspace(0, len(stream) - T, B).astype(int).tolist()
+    text = np.stack([stream.read(start, T) for start in starts])  # (B, T)
+    return ablation(model, torch.from_numpy(text.astype(np.int64)), repeated)
 
 
 def main(stage: Stage) -> None:
@@ -63,13 +79,23 @@ def main(stage: Stage) -> None:
             neighbors += embeddings.neighbor_rows(name, model, tokenizer, ids)
             norms += embeddings.norm_rows(name, embedded[name].norms, tokenizer)
 
+    training = read_training(stage, attention["trained"])
+    attention["trained"] = replace(attention["trained"], ablation=ablate(stage))
+
     scores = heads.metrics(attention["trained"], attention["initial"])
     norms_and_positions = embeddings.metrics(embedded["trained"], embedded["initial"])
     write_json(stage.out(f"{OUT}/metrics.json"), scores | norms_and_positions)
-    write_json(stage.out(f"{OUT}/attention.json"), heads.viewer_data(attention.values()))
+    data = heads.viewer_data(attention.values())
+    data["models"][0]["snapshots"] = heads.snapshot_data(training)
+    write_json(stage.out(f"{OUT}/attention.json"), data)
     rows = [{"model": name, **row} for name, model in attention.items() for row in heads.head_rows(model)]
     write_csv(stage.out(f"{OUT}/heads.csv"), rows)
-    write_csv(stage.out(f"{OUT}/snapshots.csv"), list(head_rows(stage, attention["trained"])))
+    rows = [
+        {"step": snapshot.step, "tokens": snapshot.tokens, **row}
+        for snapshot, model in training
+        for row in heads.head_rows(model)
+    ]
+    write_csv(stage.out(f"{OUT}/snapshots.csv"), rows)
     write_jsonl(stage.out(f"{OUT}/mapping.jsonl"), heads.mapping_rows(attention["trained"]))
     write_jsonl(stage.out(f"{OUT}/neighbors.jsonl"), neighbors)
     write_jsonl(stage.out(f"{OUT}/norms.jsonl"), norms)

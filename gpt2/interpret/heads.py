@@ -6,7 +6,7 @@ Shapes: L layers, H heads, T time (tokens).
 import base64
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ import torch
 from gpt2.common.errors import InputError
 from gpt2.interpret.scores import capture, label, mean_scores, repeated_tokens, repetition_scores, text_scores, uniform
 from gpt2.model.gpt import GPT
+from gpt2.model.snapshots import Snapshot
 from gpt2.tokenizer.tokenizer import Tokenizer
 
 MIN_TOKENS = 3  # per prompt: the first-token score begins at the third
 MAX_TOKENS = 128  # per prompt, which bounds the page: 22 kB per head and prompt, 3.2 MB for 144 heads
 ONE = 65535  # the 16-bit number that stands for a weight of 1
 MOST_ATTENDED = 3  # positions listed for each token
+SNAPSHOT_BYTES = 1_500_000  # of weights of snapshots on a page, as text
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ModelAttention:
     prompts: list[PromptAttention]
     scores: dict[str, np.ndarray]  # (L, H) each
     uniform: dict[str, float]  # the scores of a head that attends to all positions equally
+    ablation: dict[str, np.ndarray] = field(default_factory=dict)  # (L, H) each, as `ablation` returns it, if measured
 
 
 def encode_prompts(prompts: Sequence[str], model: GPT, tokenizer: Tokenizer, key: str) -> list[list[int]]:
@@ -103,11 +106,13 @@ def read_attention(
 
 
 def viewer_data(models: Iterable[ModelAttention]) -> dict:
-    """The models as JSON for a page: {"models": [{"name", "title", "n_layer", "n_head", "scores", "prompts"}]}.
+    """The models as JSON for a page: {"models": [{"name", "title", "n_layer", "n_head", "scores", "ablation",
+    "prompts", "snapshots"}]}.
 
-    `scores` maps each score to L lists of H numbers. `prompts` has for each prompt "text", "tokens" (labels), "ids",
-    "bytes" (one hex string per token) and "weights". weights[layer][head] is the base64 of T (T + 1) / 2 little-endian
-    16-bit numbers, the lower triangle of A row by row: A[t, s] is number t (t + 1) / 2 + s divided by 65535.
+    `scores` and `ablation` map each column to L lists of H numbers. `prompts` has for each prompt "text", "tokens"
+    (labels), "ids", "bytes" (one hex string per token) and "weights". weights[layer][head] is the base64 of
+    T (T + 1) / 2 little-endian 16-bit numbers, the lower triangle of A row by row: A[t, s] is number t (t + 1) / 2 + s
+    divided by 65535. `snapshots` is empty; `snapshot_data` returns what a model of this run has there.
     """
     return {
         "models": [
@@ -116,30 +121,62 @@ def viewer_data(models: Iterable[ModelAttention]) -> dict:
                 "title": model.title,
                 "n_layer": len(model.scores["entropy"]),
                 "n_head": len(model.scores["entropy"][0]),
-                "scores": {name: np.round(score.astype(float), 4).tolist() for name, score in model.scores.items()},
+                "scores": _columns(model.scores),
+                "ablation": _columns(model.ablation),
                 "prompts": [_prompt_data(prompt) for prompt in model.prompts],
+                "snapshots": [],
             }
             for model in models
         ]
     }
 
 
+def snapshot_data(training: Sequence[tuple[Snapshot, ModelAttention]]) -> list[dict]:
+    """The snapshots of a run, the final model last, as JSON for a page: [{"step", "tokens", "scores", "weights"}].
+
+    `weights` is the attention to the first prompt, in the format of `viewer_data`. The final model has neither scores
+    nor weights, because its page has them already. If the weights of all snapshots take more than SNAPSHOT_BYTES, only
+    as many snapshots as fit are kept, evenly spaced and with the first one.
+    """
+    *before, (final, trained) = training
+    size = sum(len(head) for layer in _packed(trained.prompts[0].weights) for head in layer)
+    count = min(len(before), max(1, SNAPSHOT_BYTES // size))
+    data = [
+        {
+            "step": snapshot.step,
+            "tokens": snapshot.tokens,
+            "scores": _columns(attention.scores),
+            "weights": _packed(attention.prompts[0].weights),
+        }
+        for snapshot, attention in (before[place] for place in np.linspace(0, len(before), count + 1).astype(int)[:-1])
+    ]
+    return [*data, {"step": final.step, "tokens": final.tokens}]
+
+
+def _columns(values: dict[str, np.ndarray]) -> dict[str, list[list[float]]]:
+    return {name: np.round(column.astype(float), 4).tolist() for name, column in values.items()}
+
+
+def _packed(weights: np.ndarray) -> list[list[str]]:
+    lower = np.tril_indices(weights.shape[-1])
+    triangles = np.rint(weights[..., *lower] * ONE).astype("<u2")  # (L, H, T (T + 1) / 2)
+    return [[base64.b64encode(head.tobytes()).decode() for head in layer] for layer in triangles]
+
+
 def _prompt_data(prompt: PromptAttention) -> dict:
-    lower = np.tril_indices(len(prompt.ids))
-    triangles = np.rint(prompt.weights[..., *lower] * ONE).astype("<u2")  # (L, H, T (T + 1) / 2)
     return {
         "text": prompt.text,
         "tokens": prompt.tokens,
         "ids": prompt.ids,
         "bytes": [token.hex() for token in prompt.token_bytes],
-        "weights": [[base64.b64encode(head.tobytes()).decode() for head in layer] for layer in triangles],
+        "weights": _packed(prompt.weights),
     }
 
 
 def head_rows(model: ModelAttention) -> Iterator[dict]:
-    """One row per head: layer, head, and each score."""
+    """One row per head: layer, head, each score, and the effects of ablation, if measured."""
     for layer, head in np.ndindex(model.scores["entropy"].shape):
-        values = {name: float(score[layer, head]) for name, score in model.scores.items()}
+        values = {name: float(column[layer, head]) for name, column in (model.scores | model.ablation).items()}
         yield {"layer": layer, "head": head, **values}
 
 

@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from gpt2.interpret.heads import ModelAttention
 from gpt2.model.checkpoint import from_hf, load_state, read_state
 from gpt2.model.gpt import GPT, initial_model
 from gpt2.model.openai import openai_config
+from gpt2.model.snapshots import Snapshot
 from gpt2.tokenizer.tokenizer import Tokenizer
 from tests.small import byte_tokenizer, small_model
 
@@ -105,6 +107,20 @@ def test_the_viewer_s_numbers_are_the_weights(model, attention):
                 assert row == pytest.approx(A[layer, head, t, : t + 1].tolist(), abs=1 / 65535)
     for name, score in attention.scores.items():
         np.testing.assert_allclose(data["scores"][name], score, rtol=0, atol=0.51e-4)
+
+
+@pytest.mark.parametrize(("room", "kept"), [(10**9, [0, 1, 2, 3, 4]), (2000, [0, 2]), (1, [0])])
+def test_as_many_snapshots_as_fit_are_kept_evenly_and_always_the_first_and_last(
+    attention, monkeypatch, room, kept
+):  # 8 heads of 9 tokens take 8 * 120 characters
+    monkeypatch.setattr(heads, "SNAPSHOT_BYTES", room)
+    training = [(Snapshot(step, 10 * step, Path()), attention) for step in range(6)]
+    data = json.loads(json.dumps(heads.snapshot_data(training)))
+    assert [(entry["step"], entry["tokens"]) for entry in data] == [(step, 10 * step) for step in [*kept, 5]]
+    shown = heads.viewer_data([attention])["models"][0]
+    for entry in data[:-1]:
+        assert entry["scores"] == shown["scores"] and entry["weights"] == shown["prompts"][0]["weights"]
+    assert heads.snapshot_data(training[-1:]) == [{"step": 5, "tokens": 50}]
 
 
 def test_the_mapping_lists_the_three_largest_weights_of_the_strongest_heads(model, attention):

@@ -54,6 +54,8 @@ def test_two_models_and_openai_s_are_compared(repository):
     heads = read_csv(reports / "heads.csv")
     assert next(iter(heads[0])) == "model"
     assert [row["model"] for row in heads] == ["trained"] * 8 + ["initial"] * 8 + ["openai"] * 6
+    ablated = [[row[name] for name in row if name.startswith("ablation")] for row in heads]
+    assert all(map(all, ablated[:8])) and not any(map(any, ablated[8:]))  # only this run's model
     mapping = read_jsonl(reports / "mapping.jsonl")
     kinds = [best for best in read_json(reports / "metrics.json").values() if isinstance(best, dict)]
     strongest = {(best["layer"], best["head"]) for best in kinds}

@@ -1,8 +1,11 @@
 """The stages that read every model of a pretraining run: its snapshots in order, and then the final model."""
 
+import base64
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from gpt2.common.files import read_csv, read_json, read_jsonl, write_jsonl
 from gpt2.evaluation.hellaswag import evaluate, read
@@ -74,6 +77,14 @@ def test_the_heads_of_each_model_are_scored(tmp_path, monkeypatch):
     expected = [("5", "0", head) for head in "0123"] + [("9", layer, head) for layer in "01" for head in "0123"]
     assert [(row["step"], row["layer"], row["head"]) for row in rows] == expected
     final = [row for row in read_csv(Path("reports/attention/heads.csv")) if row.pop("model") == "trained"]
-    assert [{name: row[name] for name in final[0]} for row in rows[4:]] == final
+    scores = list(rows[0])[4:]
+    assert [[row[name] for name in scores] for row in rows[4:]] == [[row[name] for name in scores] for row in final]
     assert rows[0]["entropy"] != rows[4]["entropy"]
     assert {int(row["tokens"]) for row in rows} == {5 * TOKENS, 9 * TOKENS}
+    early, last = read_json(Path("reports/attention/attention.json"))["models"][0]["snapshots"]
+    assert (early["step"], early["tokens"], last) == (5, 5 * TOKENS, {"step": 9, "tokens": 9 * TOKENS})
+    for name in scores:
+        assert early["scores"][name] == [[pytest.approx(float(row[name]), abs=1e-4) for row in rows[:4]]]
+    weights = np.frombuffer(base64.b64decode(early["weights"][0][2]), "<u2") / 65535
+    A = models()[5].attentions(torch.tensor([byte_tokenizer().encode(PROMPTS[0])]))[0][0, 2].detach().numpy()
+    np.testing.assert_allclose(weights, A[np.tril_indices(len(A))], atol=1 / 65535)

@@ -13,6 +13,7 @@ from gpt2.report.theme import BLUE, GREEN, HEAT, INK, MUTED, ORANGE, bare, drawn
 from gpt2.report.verdicts import CHANCE
 
 MAX_LABEL = 24  # characters along an axis
+MIN_AXIS = 0.25  # the least end of an axis of scores, so that noise does not look like a head that forms
 MAX_POINTS = 400  # per curve: more points make the file larger and show nothing more
 
 
@@ -150,21 +151,33 @@ def completion_curve(rows: list[dict], reference: float | None) -> Figure:
 
 
 @drawn
-def heads_over_training(rows: list[dict]) -> Figure:
-    """Each score of the heads against tokens seen, from one row per model and head: a thin line per head, and a thick
-    line through their mean."""
+def heads_over_training(rows: list[dict], val: list[dict], uniform: dict[str, float]) -> Figure:
+    """How heads form: the validation loss and each score of the heads against tokens seen, on one logarithmic axis that
+    starts at 0.
+
+    `rows` has one row per model and head. Each head has a thin line, and a thick one marks the head with the highest
+    final score or the lowest final entropy. The dashed line is the score of equal attention, `uniform` by score.
+    """
     models = len({row["step"] for row in rows})
     tokens = column(rows, "tokens").reshape(models, -1)[:, 0]  # (models,)
-    figure = Figure(figsize=(7.6, 3.8))
-    *panels, last = figure.subplots(2, 3).flat
+    final = rows[-len(rows) // models :]  # (L H,)
+    figure = Figure(figsize=(7.6, 4.4))
+    first, *panels = figure.subplots(2, 3, sharex=True).flat
+    first.plot(column(val, "tokens"), column(val, "loss"), "o-", color=GREEN, markersize=3)
+    first.set_title("validation loss\nnats per token")
+    start = tokens[tokens > 0].min()  # the axis is linear up to here
+    first.set_xscale("symlog", linthresh=start, linscale=0.5)
+    first.set_xticks([0, *10.0 ** np.arange(math.ceil(math.log10(start)), math.floor(math.log10(tokens[-1])) + 1)])
+    first.xaxis.set_major_formatter(EngFormatter(sep=""))
     for axes, name in zip(panels, SCORES, strict=True):
         heads = column(rows, name).reshape(models, -1)  # (models, L H)
+        most = heads[-1].argmin() if name == "entropy" else heads[-1].argmax()
         axes.plot(tokens, heads, color=BLUE, alpha=0.35, linewidth=0.8)
-        axes.plot(tokens, heads.mean(axis=1), color=ORANGE)
-        axes.set(title=name.replace("_", " "), xlabel="tokens seen")
-        axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    last.remove()
+        axes.plot(tokens, heads[:, most], color=ORANGE)
+        axes.axhline(uniform[name], color=MUTED, linewidth=1, linestyle="--")
+        axes.set_title(f"{name.replace('_', ' ')}\nlayer {final[most]['layer']}, head {final[most]['head']}")
+        axes.set_ylim(0, max(MIN_AXIS, 1.05 * heads.max()))
+    figure.supxlabel("tokens seen", color=MUTED, fontsize=9)
     return figure
 
 

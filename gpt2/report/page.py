@@ -160,7 +160,9 @@ def _figures(data: dict) -> dict[str, str]:
         published = HELLASWAG_REFERENCES["completion"]["acc_norm"] if whole else None
         drawn["completion_curve"] = figures.completion_curve(completions, published)
     if heads[0]["step"] != heads[-1]["step"]:
-        drawn["heads_over_training"] = figures.heads_over_training(heads)
+        kinds = {name: best for name, best in data["attention"]["metrics"].items() if isinstance(best, dict)}
+        uniform = {"entropy": 1.0} | {name: best["uniform"] for name, best in kinds.items()}
+        drawn["heads_over_training"] = figures.heads_over_training(heads, pretrain["val"], uniform)
     return drawn
 
 

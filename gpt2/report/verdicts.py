@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import median
 
 INITIAL_LOSS_PER_CHANNEL = 0.0002  # nats above ln V: half of 0.02², since initial logits have variance 0.02² C
 INITIAL_LOSS_TOLERANCE = 0.1  # nats; freshly initialized models start within 0.08 of the expected loss
@@ -9,7 +10,8 @@ VAL_LOSS_MARGIN = 1.8  # nats below the entropy of the token frequencies
 ACCURACY_MARGIN = 0.25  # above the accuracy of always answering the most common label
 RESPONSE_LOSS_RATIO = 0.85  # of the loss before tuning
 CHANCE = 0.25  # one of four endings
-STANDARD_ERRORS = 2  # above chance
+STANDARD_ERRORS = 2  # above chance, or above another effect
+INDUCTION_SCORE = 0.2  # from which a head looks like an induction head
 OPENAI_REPO = "openai-community/gpt2"
 HELLASWAG = {"repo": "Rowan/hellaswag", "split": "validation", "n": 10042}
 # OpenAI's 124M on all of it: in completion style as build-nanogpt measured it, and by lm-evaluation-harness.
@@ -49,6 +51,7 @@ def verdicts(data: dict) -> list[Verdict]:
         _classification(data["classification"]["metrics"]),
         _instruction(data["instruction"]["metrics"]),
         _completion(data["hellaswag"]["metrics"]),
+        _induction_head([row for row in data["attention"]["heads"] if row["model"] == "trained"]),
         *_parity(data["parity"]["metrics"], data["parity"]["cases"]),
         *(_openai(data, protocol) for protocol in HELLASWAG_REFERENCES),
     ]
@@ -124,6 +127,26 @@ def _completion(metrics: dict) -> Verdict:
         reference=f"more than {CHANCE}, by {STANDARD_ERRORS} standard errors",
         same_protocol="yes: same examples",
         status=_status(value - STANDARD_ERRORS * stderr > CHANCE),
+    )
+
+
+def _induction_head(heads: list[dict]) -> Verdict:
+    """Whether the head with the highest induction score is one: whether predicting repeated tokens needs it."""
+    best = max(heads, key=lambda row: float(row["induction"]))
+    score, repeated, text = (float(best[name]) for name in ("induction", "ablation_repeated", "ablation_text"))
+    stderrs = [float(best[f"ablation_{kind}_stderr"]) for kind in ("repeated", "text")]
+    typical = median(float(row["ablation_repeated"]) for row in heads)
+    found = score >= INDUCTION_SCORE
+    effect = f"without it {repeated:+.3f} ± {stderrs[0]:.3f} on repeated tokens, {text:+.3f} ± {stderrs[1]:.3f} on text"
+    return Verdict(
+        name="induction_head",
+        claim="The head that looks most like an induction head is one: without it, the loss on repeated random tokens "
+        "rises, and far more than on text",
+        ours=f"score {score:.3f}, layer {best['layer']}, head {best['head']}{f': {effect}' if found else ''}",
+        reference=f"score {INDUCTION_SCORE} or more; then more than on text by {STANDARD_ERRORS} standard errors, and "
+        f"more than without the median head ({typical:+.3f})",
+        same_protocol="yes: same tokens, each head replaced by its mean",
+        status=_status(repeated > max(text + STANDARD_ERRORS * math.hypot(*stderrs), typical)) if found else NOT_RUN,
     )
 
 

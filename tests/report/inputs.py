@@ -58,11 +58,13 @@ def inputs(text: str = HOSTILE) -> dict:
     best = {"value": 0.5, "layer": 1, "head": 0, "uniform": 0.1, "initial": 0.2}
     kinds = ("previous_token", "first_token", "duplicate_token", "induction")
     scores = {name: [[0.25, 0.5], [0.75, 0.0]] for name in (*kinds, "entropy")}
-    model = {"n_layer": 2, "n_head": 2, "scores": scores, "prompts": [prompt, prompt]}
+    model = {"n_layer": 2, "n_head": 2, "scores": scores, "ablation": {}, "prompts": [prompt, prompt], "snapshots": []}
     models = [{"name": name, "title": f"{name} {text}", **model} for name in MODELS]
     predictions = [
         {"text": text, "label": "numpy", "prediction": LABELS[i % 2], "probability": 0.5 + i / 100} for i in range(20)
     ]
+    ablation = {"ablation_text": 0.01, "ablation_text_stderr": 0.005}
+    ablation |= {"ablation_repeated": 1.5, "ablation_repeated_stderr": 0.125}
     split = {"documents": 10, "tokens": 12345, "bytes": 50000, "duplicates": 1, "shards": [{"file": "x.npy"}]}
     split["lengths"] = [0, 0, 4, 6]
     file = {"file": text, "bytes": 10, "rows": 2, "sha256": "ab" * 32}
@@ -183,7 +185,13 @@ def inputs(text: str = HOSTILE) -> dict:
                 **{"mean_entropy": 0.8, "wpe_smoothness_initial": 2.0, "wpe_smoothness": 0.5},
                 **{"mean_entropy_initial": 0.99, "wte_norm_initial": 0.23, "wte_norm": 1.5},
             },
-            "heads": csv(model=MODELS, layer=[0, 0, 1], head=[0] * 3, **{key: [0.5, 0.25, 0.75] for key in scores}),
+            "heads": csv(
+                model=("trained", *MODELS),
+                layer=[1, 0, 0, 1],
+                head=[0] * 4,
+                **{key: [0.5, 0.125, 0.25, 0.75] for key in scores},
+                **{key: [value, 0.0, "", ""] for key, value in ablation.items()},
+            ),
             "snapshots": csv(
                 step=[0, 0, 8, 8],
                 tokens=[0, 0, 96, 96],

@@ -16,8 +16,10 @@ def attention_drawings() -> dict[str, str]:
     scores = {name: heads[:, :, 3, 0] for name in attention_figures.SCORES}
     training = csv(
         **{"step": [0, 0, 9, 9], "tokens": [0, 0, 90, 90]},
-        **{name: random.random(4) for name in attention_figures.SCORES},
+        **{"layer": [0, 1, 0, 1], "head": [2, 3, 2, 3]},
+        **{name: [0.1, 0.1, 0.2, 0.9] for name in attention_figures.SCORES},
     )
+    uniform = dict.fromkeys(attention_figures.SCORES, 0.5)
     strongest = dict.fromkeys(("previous_token", "first_token", "duplicate_token", "induction"), (1, 2))
     w = random.normal(size=(16, 8))
     return {
@@ -27,7 +29,7 @@ def attention_drawings() -> dict[str, str]:
         "rollout": attention_figures.rollout(heads[0, 0], TOKENS),
         "scores": attention_figures.scores(scores),
         "entropy": attention_figures.entropy(dict.fromkeys(MODELS, scores["entropy"])),
-        "over_training": figures.heads_over_training(training),
+        "over_training": figures.heads_over_training(training, csv(tokens=[0, 90], loss=[5, 3]), uniform),
         "columns": embedding_figures.position_columns(w, 2 * w, [0, 3, 5]),
         "cosines": embedding_figures.position_cosines(dict.fromkeys(MODELS, w @ w.T)),
         "smoothness": embedding_figures.position_smoothness({"initial": w[0] ** 2, "trained": w[1] ** 2}),
@@ -47,6 +49,11 @@ def test_figures_are_well_formed_stable_and_hold_hostile_tokens_as_text():
     for token in TOKENS:
         assert svg_texts(drawn["strongest"]).count(token) == 8  # four heads, two sides
         assert svg_texts(drawn["rollout"]).count(token) == 2
+
+
+def test_the_head_that_ends_strongest_is_named_over_training():
+    texts = svg_texts(attention_drawings()["over_training"])
+    assert texts.count("layer 1, head 3") == 4 and texts.count("layer 0, head 2") == 1  # the lowest entropy
 
 
 def test_labels_of_a_confusion_matrix_may_be_anything():

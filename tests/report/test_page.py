@@ -257,8 +257,8 @@ def test_the_card_of_openai_s_model_names_it_and_its_license():
 def test_the_headline_holds_numbers_without_timings():
     collected = headline(inputs())
     claims = collected.pop("claims")
-    assert claims["context"] == PASS and claims["openai_harness"] == NOT_RUN and len(claims) == 12
-    assert collected["verdicts"] == {"passed": 10, "failed": 0, "not_run": 2}
+    assert claims["context"] == PASS and claims["openai_harness"] == NOT_RUN and len(claims) == 13
+    assert collected["verdicts"] == {"passed": 11, "failed": 0, "not_run": 2}
     assert collected["attention"]["induction"] == 0.5
     assert all(isinstance(value, (int, float)) for section in collected.values() for value in section.values())
     assert "tokens_per_second" not in json.dumps(collected)

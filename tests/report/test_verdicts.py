@@ -47,6 +47,30 @@ def test_one_failing_case_fails_its_claim_and_the_overall_claim(case, claim):
 
 
 @pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, PASS),  # 0.9 ± 0.03 on repeated tokens, 0.1 ± 0.04 on text
+        ({"induction": 0.199}, NOT_RUN),
+        ({"ablation_repeated": 0.201}, PASS),
+        ({"ablation_repeated": 0.199}, FAIL),  # within two standard errors of the effect on text, of 0.05
+        ({"ablation_text": -0.9, "ablation_repeated": 0.15}, FAIL),  # the median head matters as much
+        ({"ablation_text": -0.9, "ablation_repeated": 0.16}, PASS),
+    ],
+)
+def test_an_induction_head_is_one_that_repeated_tokens_need(change, status):
+    data = inputs()
+    best = {"induction": 0.2, "ablation_text": 0.1, "ablation_repeated": 0.9} | change
+    best |= {"ablation_text_stderr": 0.04, "ablation_repeated_stderr": 0.03}
+    other = {"induction": 0.01, "ablation_text": 0.3, "ablation_repeated": 0.15}
+    other |= dict.fromkeys(("ablation_text_stderr", "ablation_repeated_stderr"), 0.1)
+    places = [{"model": "trained", "layer": layer, "head": 0} for layer in range(3)]
+    rows = [place | values for place, values in zip(places, (other, best, other), strict=True)]
+    data["attention"]["heads"] = [{key: str(value) for key, value in row.items()} for row in rows]
+    data["attention"]["heads"].append({"model": "openai", "layer": "0", "head": "0", "induction": "0.9"})
+    assert verdict_of(data, "induction_head") == status
+
+
+@pytest.mark.parametrize(
     ("protocol", "metric", "near"), [("completion", "acc_norm", 0.2951), ("harness", "harness_acc_norm", 0.311)]
 )
 def test_openai_s_score_is_compared_only_under_its_own_protocol(protocol, metric, near):

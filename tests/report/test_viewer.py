@@ -43,6 +43,10 @@ ATTENTION = {
     for name, prompt in product(SHAPES, range(len(TOKENS)))
 }
 
+SNAPSHOTS = [random_attention(*SHAPES["trained"], len(TOKENS[0]), seed=seed) for seed in (10, 11)]
+ABLATION = {"ablation_text": -0.0123, "ablation_text_stderr": 0.002}
+ABLATION |= {"ablation_repeated": 1.5, "ablation_repeated_stderr": 0.25}
+
 
 def encoded(weights: np.ndarray) -> str:
     return base64.b64encode(np.rint(weights[np.tril_indices(len(weights))] * 65535).astype("<u2").tobytes()).decode()
@@ -62,8 +66,16 @@ def viewer_data() -> dict:
         ]
         score = [[layer / 10 + head / 100 for head in range(n_head)] for layer in range(n_layer)]
         scores = dict.fromkeys(KINDS, score)
-        shape = {"n_layer": n_layer, "n_head": n_head}
-        models.append({"name": name, "title": f"{name} {HOSTILE}", **shape, "scores": scores, "prompts": prompts})
+        model = {"name": name, "title": f"{name} {HOSTILE}", "n_layer": n_layer, "n_head": n_head}
+        models.append(model | {"scores": scores, "ablation": {}, "prompts": prompts, "snapshots": []})
+    early = {kind: [[0.5] * 3] * 2 for kind in KINDS}
+    weights = [[[encoded(head) for head in layer] for layer in attention] for attention in SNAPSHOTS]
+    models[0]["snapshots"] = [
+        {"step": 0, "tokens": 0, "scores": early, "weights": weights[0]},
+        {"step": 20, "tokens": 40960, "scores": early, "weights": weights[1]},
+        {"step": 600, "tokens": 1228800},
+    ]
+    models[0]["ablation"] = {name: [[value] * 3] * 2 for name, value in ABLATION.items()}
     return {"models": models}
 
 
@@ -79,7 +91,8 @@ def files(tmp_path_factory) -> dict[str, Path]:
     place, data = tmp_path_factory.mktemp("page"), inputs()
     data["attention"]["attention"] = viewer_data()
     places = {"model": ["trained"] * 4 + ["initial"], "layer": [0, 0, 0, 1, 1], "head": [0, 1, 2, 0, 1]}
-    data["attention"]["heads"] = csv(**places, **{kind: [0.5, 0.125, 0.5, 0.0625, 0.75] for kind in KINDS})
+    scores = {kind: [0.5, 0.125, 0.5, 0.0625, 0.75] for kind in KINDS}
+    data["attention"]["heads"] = csv(**places, **scores, **{name: [value] * 5 for name, value in ABLATION.items()})
     data["attention"]["mapping"] = data["attention"]["mapping"][:1] * len(TOKENS[0])
     pages = {"explorer": explorer(HOSTILE, viewer_data()), "report": render(data, LINEAGE, {"note": HOSTILE})}
     for name, html in pages.items():
@@ -230,6 +243,35 @@ def test_another_model_and_another_prompt(opened):
     assert text(page, "token").startswith("Token “·b” (4): id 104,")
 
 
+def test_the_slider_shows_the_head_at_each_snapshot_of_the_first_prompt(opened):
+    page, slider = opened(), lambda page: page.locator("#viewer-snapshot")
+    head(page, 1, 2).click()
+    token(page, "from", 5).click()
+    assert text(page, "snapshot-value") == "step 600, 1,228,800 tokens" and slider(page).input_value() == "2"
+    assert "−0.012 ± 0.002 nats per token on text and by +1.500 ± 0.250 on repeated" in text(page, "ablation")
+    slider(page).focus()
+    press(page, "ArrowLeft")
+    assert text(page, "snapshot-value") == "step 20, 40,960 tokens"
+    assert shown(page, "to") == expected(SNAPSHOTS[1][1, 2][5])
+    assert text(page, "scores").startswith("previous token 0.500") and "only for the final" in text(page, "ablation")
+    thumbnail = "b => b.firstChild.getContext('2d').getImageData(1, 5, 1, 1).data[3]"
+    assert head(page, 0, 1).evaluate(thumbnail) == pytest.approx(10 + 245 * SNAPSHOTS[1][0, 1, 5, 1] ** 0.5, abs=1.5)
+    again = opened(hash=page.locator("#viewer-link").get_attribute("href"))
+    assert shown(again, "to") == expected(SNAPSHOTS[1][1, 2][5]) and slider(again).input_value() == "1"
+    press(page, "Home")
+    assert shown(page, "to") == expected(SNAPSHOTS[0][1, 2][5])
+    press(page, "End")
+    assert shown(page, "to") == expected(ATTENTION["trained", 0][1, 2][5])
+    press(page, "Home")
+    page.locator("#viewer-prompt").select_option(index=1)  # of which snapshots are not kept
+    assert not slider(page).is_visible() and "+1.500" in text(page, "ablation")
+    token(page, "from", 4).click()
+    assert shown(page, "to") == expected(ATTENTION["trained", 1][1, 2][4])
+    page.locator("#viewer-prompt").select_option(index=0)
+    page.locator("#viewer-model").select_option(index=1)
+    assert not slider(page).is_visible() and not text(page, "ablation")
+
+
 def test_the_keyboard_can_do_what_the_pointer_can(opened):
     page, weights = opened(), ATTENTION["trained", 0][1, 1]
     head(page, 0, 0).focus()
@@ -282,7 +324,7 @@ def test_a_link_opens_the_same_view(opened):
 
 
 def test_a_link_to_something_missing_shows_what_exists(opened):
-    page = opened(hash="#viewer&model=<b>&prompt=9&layer=-1&head=1e9&token=99&threshold=x&side=up")
+    page = opened(hash="#viewer&model=<b>&prompt=9&layer=-1&head=1e9&token=99&threshold=x&side=up&snapshot=9")
     assert text(page, "title") == "Layer 0, head 0"
     assert shown(page, "to") == [None] * 6
     page.evaluate("location.hash = '#viewer&model=initial&layer=2&head=1&token=3'")  # fewer tokens, other heads

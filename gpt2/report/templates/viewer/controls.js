@@ -4,9 +4,10 @@ const fill = (select, labels) => select.replaceChildren(...labels.map((label, va
 
 at("model").addEventListener("change", ({ target }) => {
   const same = models[target.value].prompts[state.prompt].tokens[state.token] === prompt().tokens[state.token];
-  change({ model: +target.value, token: same ? state.token : null }); // another vocabulary may split the text differently
+  change({ model: +target.value, token: same ? state.token : null, snapshot: null }); // another vocabulary may split the text differently
 });
 at("prompt").addEventListener("change", ({ target }) => change({ prompt: +target.value, token: null }));
+at("snapshot").addEventListener("input", ({ target }) => change({ snapshot: +target.value }));
 at("threshold").addEventListener("input", ({ target }) => change({ threshold: +target.value }));
 at("sink").addEventListener("change", ({ target }) => change({ sink: target.checked }));
 window.addEventListener("hashchange", () => {
@@ -20,11 +21,25 @@ document.addEventListener("keydown", ({ key }) => {
 });
 
 let drawn = ""; // model and prompt of the heads and tokens on the page
-let shaded = ""; // model, prompt and sink of the thumbnails on the page
+let shaded = ""; // model, prompt, snapshot and sink of the thumbnails on the page
+
+// The slider over training; it ends with the final model.
+function showTraining() {
+  const { snapshots } = model();
+  const last = snapshots.length - 1;
+  at("training").hidden = last < 1 || state.prompt > 0;
+  at("snapshot").max = last;
+  at("snapshot").value = state.snapshot ?? last;
+  const { step, tokens } = snapshots.at(state.snapshot ?? -1) ?? { step: 0, tokens: 0 };
+  const text = `step ${step.toLocaleString("en-US")}, ${tokens.toLocaleString("en-US")} tokens`;
+  at("snapshot-value").textContent = text;
+  at("snapshot").ariaValueText = text;
+}
 
 function show() {
   at("model").value = state.model;
   at("prompt").value = state.prompt;
+  showTraining();
   at("threshold").value = state.threshold;
   at("threshold-value").textContent = state.threshold.toFixed(2);
   at("sink").checked = state.sink;
@@ -35,9 +50,10 @@ function show() {
     drawTokens();
     drawn = current;
   }
-  if (shaded !== `${current},${state.sink}`) {
+  const shade = [current, state.snapshot, state.sink].join();
+  if (shaded !== shade) {
     drawThumbnails();
-    shaded = `${current},${state.sink}`;
+    shaded = shade;
   }
   markHead();
   drawLines();

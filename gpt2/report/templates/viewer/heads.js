@@ -15,16 +15,16 @@ function drawHeads() {
 
 function headButton(layer, head) {
   const button = document.createElement("button");
-  const name = `layer ${layer}, head ${head}`;
-  const title = `${name}\n${scores(layer, head, "\n")}`;
-  Object.assign(button, { type: "button", role: "radio", ariaLabel: name, title });
+  Object.assign(button, { type: "button", role: "radio", ariaLabel: `layer ${layer}, head ${head}` });
   Object.assign(button.dataset, { layer, head });
   return button;
 }
 
 function drawThumbnails() {
   for (const button of at("heads").querySelectorAll("button")) {
-    button.replaceChildren(thumbnail(+button.dataset.layer, +button.dataset.head));
+    const [layer, head] = [+button.dataset.layer, +button.dataset.head];
+    button.replaceChildren(thumbnail(layer, head));
+    button.title = `${button.ariaLabel}\n${scores(layer, head, "\n")}`;
   }
 }
 
@@ -43,9 +43,20 @@ function thumbnail(layer, head) {
 }
 
 const scores = (layer, head, separator) =>
-  Object.entries(model().scores)
+  Object.entries(scored().scores)
     .map(([name, values]) => `${name.replace("_", " ")} ${values[layer][head].toFixed(3)}`)
     .join(separator);
+
+// How much the loss changes without the head, if that was measured.
+function ablation(layer, head) {
+  if (!Object.keys(model().ablation).length) return "";
+  if (snapshot()) return "What the loss is without this head was measured only for the final model, the right end of the slider.";
+  const effect = (on) => {
+    const [rise, stderr] = ["", "_stderr"].map((kind) => model().ablation[`ablation_${on}${kind}`][layer][head]);
+    return `${rise < 0 ? "−" : "+"}${Math.abs(rise).toFixed(3)} ± ${stderr.toFixed(3)}`;
+  };
+  return `Without this head, the loss changes by ${effect("text")} nats per token on text and by ${effect("repeated")} on repeated random tokens.`;
+}
 
 function markHead() {
   for (const button of at("heads").querySelectorAll("button")) {
@@ -55,6 +66,7 @@ function markHead() {
   }
   say("title", `Layer ${state.layer}, head ${state.head}`);
   say("scores", scores(state.layer, state.head, " · "));
+  say("ablation", ablation(state.layer, state.head));
 }
 
 at("heads").addEventListener("click", ({ target }) => {

@@ -15,20 +15,26 @@ const color = (name) => getComputedStyle(viewer).getPropertyValue(name).trim();
 
 // --- the selection, and a link that holds it -------------------------------------------------------------------------
 
-const state = { model: 0, prompt: 0, layer: 0, head: 0, token: null, side: "from", threshold: 0, sink: false };
+const state = {
+  ...{ model: 0, prompt: 0, layer: 0, head: 0, token: null, side: "from", threshold: 0, sink: false },
+  snapshot: null, // of training, in model().snapshots; null is the final model
+};
 let hovered = null; // {side, token} under the pointer or with the keyboard's focus; ignored while a token is locked
 const cursor = { row: 0, column: 0 }; // the cell of the map whose weight is shown as text
 
 const model = () => models[state.model];
 const prompt = () => model().prompts[state.prompt];
+const snapshot = () => (state.snapshot === null ? null : model().snapshots[state.snapshot]);
+const scored = () => snapshot() ?? model(); // has the scores on the page
 const active = () => (state.token === null ? hovered : { side: state.side, token: state.token });
 
 function link() {
-  const { token, side, threshold, sink, ...rest } = state;
+  const { token, side, threshold, sink, snapshot, ...rest } = state;
   const values = { ...rest, model: model().name };
   if (token !== null) Object.assign(values, { token, side });
   if (threshold) values.threshold = threshold;
   if (sink) values.sink = "hidden";
+  if (snapshot !== null) values.snapshot = snapshot;
   return `#viewer&${new URLSearchParams(values)}`;
 }
 
@@ -46,6 +52,7 @@ function follow(hash) {
   state.side = params.get("side") === "to" ? "to" : "from";
   state.threshold = clamp(Number(params.get("threshold")) || 0, 0, 1);
   state.sink = params.get("sink") === "hidden";
+  state.snapshot = index("snapshot", model().snapshots.length);
   fit();
   return true;
 }
@@ -68,9 +75,11 @@ function lock(side, token) {
   change({ side, token: locked ? null : token });
 }
 
-// Keeps the state within the heads of the model and the tokens of the prompt.
+// Keeps the state within the heads and snapshots of the model and the tokens of the prompt.
 function fit() {
   const last = prompt().tokens.length - 1;
+  const final = model().snapshots.length - 1;
+  if (state.prompt > 0 || state.snapshot >= final) state.snapshot = null; // snapshots have only the first prompt
   state.layer = Math.min(state.layer, model().n_layer - 1);
   state.head = Math.min(state.head, model().n_head - 1);
   if (state.token > last) state.token = null;
@@ -85,9 +94,9 @@ const decoded = new Map();
 
 // The lower triangle of A, row after row.
 function triangle(layer, head) {
-  const key = [state.model, state.prompt, layer, head].join();
+  const key = [state.model, state.prompt, state.snapshot, layer, head].join();
   if (!decoded.has(key)) {
-    const bytes = Uint8Array.from(atob(prompt().weights[layer][head]), (char) => char.charCodeAt(0));
+    const bytes = Uint8Array.from(atob((snapshot() ?? prompt()).weights[layer][head]), (char) => char.charCodeAt(0));
     const view = new DataView(bytes.buffer);
     decoded.set(key, Float32Array.from({ length: bytes.length / 2 }, (_, i) => view.getUint16(2 * i, true) / FULL));
   }

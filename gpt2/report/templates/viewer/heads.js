@@ -50,7 +50,7 @@ const scores = (layer, head, separator) =>
 // How much the loss changes without the head, if that was measured.
 function ablation(layer, head) {
   if (!Object.keys(model().ablation).length) return "";
-  if (snapshot()) return "What the loss is without this head was measured only for the final model, the right end of the slider.";
+  if (snapshot()) return "The loss without this head was measured only for the final model, at the right end of the slider.";
   const effect = (on) => {
     const [rise, stderr] = ["", "_stderr"].map((kind) => model().ablation[`ablation_${on}${kind}`][layer][head]);
     return `${rise < 0 ? "−" : "+"}${Math.abs(rise).toFixed(3)} ± ${stderr.toFixed(3)}`;

@@ -21,7 +21,7 @@ MIN_TOKENS = 3  # per prompt: the first-token score begins at the third
 MAX_TOKENS = 128  # per prompt, which bounds the page: 22 kB per head and prompt, 3.2 MB for 144 heads
 ONE = 65535  # the 16-bit number that stands for a weight of 1
 MOST_ATTENDED = 3  # positions listed for each token
-SNAPSHOT_BYTES = 1_500_000  # of weights of snapshots on a page, as text
+SNAPSHOT_BYTES = 1_000_000  # of weights of snapshots on a page, as text
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ DECIDES = {
     "classification": ("classification.accuracy",),
     "instructions": ("instruction.test_loss", "instruction.test_loss_before"),
     "completions": ("hellaswag.acc_norm",),
-    "induction_head": ("attention.induction.value",),
+    "induction_head": ("attention.induction",),
     "openai_completion": ("hellaswag.acc_norm",),
     "openai_harness": ("hellaswag.harness_acc_norm",),
 }

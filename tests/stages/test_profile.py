@@ -59,7 +59,7 @@ def test_values_changed_by_hand_are_named_and_overwritten():
     assert lines[:3] == [
         "changed by hand since the profile smoke, overwritten; --keep keeps them:",
         "  seed: 1 -> 1337",
-        "  model.n_layer: 3 -> 4",
+        "  model.n_layer: 3 -> 2",
     ]
     assert "model.n_embd: 32 -> 128" in lines and "block_size" not in " ".join(lines)
     assert PATH.read_bytes() == (ROOT / "profiles" / "sample.yaml").read_bytes()
@@ -78,7 +78,7 @@ def test_kept_values_stay_on_top_of_the_new_profile():
     assert "sympy" not in params.docstrings.packages
     assert PATH.read_text().startswith("# The sample profile")
     apply("sample", keep=True)
-    assert (read_params().train.lr, read_params().model.n_layer) == (1e-5, 4)
+    assert (read_params().train.lr, read_params().model.n_layer) == (1e-5, 2)
 
 
 def test_only_values_count_and_not_how_dvc_exp_run_writes_them():
@@ -118,12 +118,12 @@ def test_params_that_cannot_be_read_are_replaced(text, first):
 
 
 def test_keys_of_an_older_version_do_not_block_a_profile():
-    edit(("  n_layer: 4\n", "  depth: 5\n"), ("seed: 1337", "seed: 2\nold:\n  a: 1"))
+    edit(("  n_layer: 2\n", "  depth: 5\n"), ("seed: 1337", "seed: 2\nold:\n  a: 1"))
     assert apply("sample", keep=True) == [
         "changed by hand since the profile sample, kept:",
         "  seed: 2",
         "dropped, because params.yaml has no such keys: old.a, model.depth",
-        "model.n_layer: missing -> 4",
+        "model.n_layer: missing -> 2",
     ]
     assert read_params().seed == 2
 

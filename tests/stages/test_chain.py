@@ -121,7 +121,8 @@ def test_every_model_directory_loads_in_transformers(chain):
 
 
 def test_how_the_work_is_done_reruns_nothing(chain):
-    changes = {"launcher": "python", "micro_batch_size": 1, "compile": "never", "checkpoint_every": 7, "workers": 1}
+    launcher = '"torchrun --standalone --nproc-per-node=2"'
+    changes = {"launcher": launcher, "micro_batch_size": 1, "compile": "always", "checkpoint_every": 7, "workers": 1}
     settings = [word for key, value in changes.items() for word in ("-S", f"machine.{key}={value}")]
     printed = chain.ok("dvc", "exp", "run", *settings)
     assert "Running stage" not in printed and "machine.launcher" in chain.ok("dvc", "params", "diff")

@@ -54,8 +54,8 @@ def test_weights_and_the_state_of_the_optimizer_are_counted_exactly(optimizer):
     steps = make_optimizer(model, OptimParams(**{**OPTIM, "optimizer": optimizer}))
     model(*torch.randint(256, (2, 1, 8))).backward()
     steps.step()
-    parts = (steps.muon, steps.adamw) if optimizer == "muon" else (steps,)
-    states = [value for part in parts for state in part.state.values() for value in state.values()]
+    adamw, momenta = (steps.adamw, steps.muon.momenta) if optimizer == "muon" else (steps, [])
+    states = [value for state in adamw.state.values() for value in state.values()] + momenta
     needed = training_memory(CONFIG, 1, **{**HOW, "optimizer": optimizer})
     assert needed.optimizer == sum(value.nbytes for value in states if torch.is_tensor(value) and value.dim())
     assert needed.weights == needed.gradients == sum(weight.nbytes for weight in model.parameters())
